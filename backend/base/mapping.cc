@@ -1,0 +1,26 @@
+#include "backend/base/mapping.h"
+
+#include <sys/mman.h>
+
+#include <cerrno>
+
+namespace vmhop {
+
+Mapping::~Mapping() {
+  if (data_ != nullptr) ::munmap(data_, size_);
+}
+
+Result<Mapping> Mapping::map_shared(int fd, size_t size, Access access) {
+  int protection = access == Access::kRead ? PROT_READ : PROT_READ | PROT_WRITE;
+  void* data = ::mmap(nullptr, size, protection, MAP_SHARED | MAP_NORESERVE, fd, 0);
+  if (data == MAP_FAILED) {
+    return Error::from_errno(fmt::format("mapping {} bytes of shared memory", size), errno);
+  }
+  // A huge page in the file would be installed under the guest whole, pages we never filled
+  // included. Kernels without THP answer EINVAL, which is as good.
+  ::madvise(data, size, MADV_NOHUGEPAGE);
+  ::madvise(data, size, MADV_DONTDUMP);
+  return Mapping(static_cast<std::byte*>(data), size);
+}
+
+}  // namespace vmhop

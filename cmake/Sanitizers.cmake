@@ -1,0 +1,16 @@
+# -DVMHOP_SANITIZE=address (with undefined behaviour) or thread; everything in the build gets it,
+# except the preload library, which lives inside somebody else's process.
+set(VMHOP_SANITIZE "" CACHE STRING "address, thread or empty")
+if(VMHOP_SANITIZE STREQUAL "address")
+  set(VMHOP_SANITIZE_FLAGS -fsanitize=address,undefined -fno-sanitize-recover=undefined
+      -fno-omit-frame-pointer)
+elseif(VMHOP_SANITIZE STREQUAL "thread")
+  # TSan does not model fences, and the tree uses none; -Wno-tsan would hide a first one.
+  set(VMHOP_SANITIZE_FLAGS -fsanitize=thread -fno-omit-frame-pointer)
+elseif(NOT VMHOP_SANITIZE STREQUAL "")
+  message(FATAL_ERROR "VMHOP_SANITIZE is '${VMHOP_SANITIZE}'; use address, thread or nothing")
+endif()
+if(VMHOP_SANITIZE_FLAGS)
+  target_compile_options(vmhop_warnings INTERFACE ${VMHOP_SANITIZE_FLAGS})
+  target_link_options(vmhop_warnings INTERFACE ${VMHOP_SANITIZE_FLAGS})
+endif()
