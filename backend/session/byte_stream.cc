@@ -45,7 +45,7 @@ class PlainStream final : public ByteStream {
 
  private:
   static Error closed(const char* what) {
-    return {Error::from_errno(what, errno).message(), ErrorKind::kClosed};
+    return Error(Error::from_errno(what, errno).message(), ErrorKind::kClosed);
   }
   UniqueFd socket_;
 };
