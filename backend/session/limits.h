@@ -1,0 +1,19 @@
+// How much one message may carry. A sender keeps to it; a receiver refuses more before it
+// allocates anything.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace vmhop {
+
+inline constexpr size_t kMaxStateBytes = 256 * 1024;       // DeviceState, ReturnPath
+inline constexpr size_t kMaxExtentsPerLayout = 32 * 1024;  // 512 KiB of them
+inline constexpr size_t kMaxRegions = 64;
+inline constexpr size_t kMaxRegionId = 255;  // QEMU's own limit for a RAM block
+inline constexpr size_t kMaxName = 255;      // VM, machine type, QEMU version
+inline constexpr size_t kMaxReason = 4096;   // encode() cuts longer ones
+inline constexpr uint8_t kMaxFaultLanes = 16;
+inline constexpr uint8_t kMaxBulkLanes = 64;
+
+}  // namespace vmhop
