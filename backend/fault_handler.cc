@@ -1,0 +1,220 @@
+#include "backend/fault_handler.h"
+
+#include <poll.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
+namespace vmhop {
+namespace {
+
+// More threads than this rarely fault at once; beyond it the vectors grow once.
+constexpr size_t kExpectedFaults = 1024;
+
+}  // namespace
+
+FaultHandler::FaultHandler(const DestinationMemory& memory, PrecachePlan& plan,
+                           PagerCounters& counters, Callbacks callbacks, EventFd wake, EventFd stop)
+    : memory_(memory),
+      plan_(plan),
+      counters_(counters),
+      callbacks_(std::move(callbacks)),
+      mailbox_(std::move(wake)),
+      stop_(std::move(stop)) {
+  to_post_.reserve(kExpectedFaults);
+  in_flight_.reserve(kExpectedFaults);
+  waiting_.reserve(kExpectedFaults);
+}
+
+Result<std::unique_ptr<FaultHandler>> FaultHandler::start(const DestinationMemory& memory,
+                                                          PrecachePlan& plan,
+                                                          PagerCounters& counters,
+                                                          Callbacks callbacks) {
+  VMHOP_ASSIGN(EventFd wake, EventFd::create());
+  VMHOP_ASSIGN(EventFd stop, EventFd::create());
+  std::unique_ptr<FaultHandler> handler(new FaultHandler(
+      memory, plan, counters, std::move(callbacks), std::move(wake), std::move(stop)));
+  handler->thread_ = std::thread([raw = handler.get()] {
+    Status end = raw->serve();
+    if (!end && !raw->stopping_) raw->callbacks_.on_broken(end.error());
+  });
+  return handler;
+}
+
+FaultHandler::~FaultHandler() {
+  stopping_ = true;
+  stop_.notify();
+  thread_.join();
+}
+
+Status FaultHandler::serve() {
+  while (!stopping_) {
+    Status failure;
+    auto work = [&] {
+      Result<bool> faults = take_faults();
+      Result<bool> arrivals = faults ? take_arrivals() : faults;
+      if (!arrivals) failure = arrivals.error();
+      return !arrivals || *faults || *arrivals;
+    };
+    bool busy = spin_.spin(work);
+    VMHOP_TRY(failure);
+    if (!busy) VMHOP_TRY(sleep());
+  }
+  return drop_source();
+}
+
+Status FaultHandler::sleep() {
+  std::array<pollfd, 16> polled{};
+  size_t count = 0;
+  polled[count++] = {stop_.fd(), POLLIN, 0};
+  polled[count++] = {mailbox_.fd(), POLLIN, 0};
+  if (source_) polled[count++] = {source_->wait_fd(), source_->wait_events(), 0};
+  for (const auto& region : memory_.regions()) {
+    if (count == polled.size()) return Error("too many regions for one fault handler");
+    polled[count++] = {region.userfault.fd(), POLLIN, 0};
+  }
+  if (::poll(polled.data(), count, -1) < 0 && errno != EINTR)
+    return Error::from_errno("poll", errno);
+  if (polled[1].revents != 0) {
+    if (auto letter = mailbox_.take()) {
+      VMHOP_TRY(drop_source());
+      source_ = std::move(*letter);
+      std::vector<InFlight> waiting = std::move(waiting_);
+      waiting_.clear();
+      for (const InFlight& fault : waiting)
+        VMHOP_TRY(handle(fault.page, fault.seen));
+      post_reads();
+    }
+  }
+  return ok_status();
+}
+
+Result<bool> FaultHandler::take_faults() {
+  bool any = false;
+  for (const auto& region : memory_.regions()) {
+    std::array<uint64_t, 16> addresses;
+    VMHOP_ASSIGN(size_t count, region.userfault.read_faults(addresses));
+    if (count == 0) continue;
+    any = true;
+    auto seen = Clock::now();
+    counters_.faults.fetch_add(count, std::memory_order_relaxed);
+    for (size_t i = 0; i < count; ++i) {
+      auto page = memory_.locate(addresses[i]);
+      if (!page) return errorf("a fault at {:#x}, which is in no region", addresses[i]);
+      VMHOP_TRY(handle(*page, seen));
+    }
+  }
+  if (any) post_reads();
+  return any;
+}
+
+Status FaultHandler::handle(const Page& page, Clock::time_point seen) {
+  PageStates& states = memory_.states(page.region);
+  for (;;) {
+    switch (states.get(page.page)) {
+      case PageState::kFilled:
+      case PageState::kResident:
+        // Its page-table entry was dropped, or somebody installed it this moment.
+        counters_.faults_resolved_here.fetch_add(1, std::memory_order_relaxed);
+        VMHOP_TRY(memory_.install_present(page));
+        counters_.fault_total.record(Clock::now() - seen);
+        return ok_status();
+      case PageState::kHole:
+        counters_.faults_resolved_here.fetch_add(1, std::memory_order_relaxed);
+        VMHOP_TRY(memory_.install_hole(page));
+        counters_.fault_total.record(Clock::now() - seen);
+        return ok_status();
+      case PageState::kReading:
+        // Whoever reads it wakes the guest when it is there, or when it is given back.
+        counters_.faults_on_reads.fetch_add(1, std::memory_order_relaxed);
+        return ok_status();
+      case PageState::kAbsent:
+        if (!source_) {
+          waiting_.push_back({page, seen, {}});
+          return ok_status();
+        }
+        if (!states.claim(page.page)) continue;  // precaching was faster: look again
+        PageRange range = memory_.range_of(page.region, page.page, 1);
+        to_post_.push_back({range, memory_.target_of(range)});
+        in_flight_.push_back({page, seen, {}});
+        plan_.note_fault(page);
+        return ok_status();
+    }
+  }
+}
+
+void FaultHandler::post_reads() {
+  if (to_post_.empty()) return;
+  counters_.faults_in_flight.fetch_add(to_post_.size(), std::memory_order_relaxed);
+  // A failure shows again, with its cause, at the next poll(): the reads are in flight until then.
+  Status posted = source_->post(to_post_);
+  auto now = Clock::now();
+  for (size_t i = in_flight_.size() - to_post_.size(); i < in_flight_.size(); ++i) {
+    in_flight_[i].posted = now;
+    counters_.fault_post.record(now - in_flight_[i].seen);
+  }
+  to_post_.clear();
+  if (!posted) {
+    callbacks_.on_source_lost(posted.error());
+    if (Status dropped = drop_source(); !dropped) callbacks_.on_broken(dropped.error());
+  }
+}
+
+Result<bool> FaultHandler::take_arrivals() {
+  if (!source_) return false;
+  std::array<PageArrival, 16> arrivals;
+  auto count = source_->poll(arrivals);
+  if (!count) {
+    callbacks_.on_source_lost(count.error());
+    VMHOP_TRY(drop_source());
+    return true;
+  }
+  if (*count == 0) return false;
+  for (size_t i = 0; i < *count; ++i)
+    VMHOP_TRY(install(arrivals[i]));
+  if (in_flight_.empty()) callbacks_.on_idle();
+  return true;
+}
+
+Status FaultHandler::install(const PageArrival& arrival) {
+  auto there = Clock::now();
+  Page page{arrival.range.region, arrival.range.offset / memory_.page_size(arrival.range.region)};
+  if (arrival.content == Content::kData) {
+    VMHOP_TRY(memory_.install_read(arrival.range));
+    counters_.pages_faulted.fetch_add(1, std::memory_order_relaxed);
+    counters_.bytes_read.fetch_add(arrival.range.length, std::memory_order_relaxed);
+  } else {
+    memory_.states(page.region).set_hole(page.page, 1);
+    VMHOP_TRY(memory_.install_hole(page));
+    counters_.pages_zero.fetch_add(1, std::memory_order_relaxed);
+  }
+  auto done = Clock::now();
+  counters_.faults_in_flight.fetch_sub(1, std::memory_order_relaxed);
+  auto fault = std::find_if(in_flight_.begin(), in_flight_.end(), [&page](const InFlight& entry) {
+    return entry.page.region == page.region && entry.page.page == page.page;
+  });
+  if (fault != in_flight_.end()) {
+    counters_.fault_read.record(there - fault->posted);
+    counters_.fault_install.record(done - there);
+    counters_.fault_total.record(done - fault->seen);
+    *fault = in_flight_.back();
+    in_flight_.pop_back();
+  }
+  return ok_status();
+}
+
+// The source goes first: only then can nobody write the pages that it was reading.
+Status FaultHandler::drop_source() {
+  source_.reset();
+  counters_.faults_in_flight.fetch_sub(in_flight_.size(), std::memory_order_relaxed);
+  for (const InFlight& fault : in_flight_) {
+    VMHOP_TRY(memory_.give_back(memory_.range_of(fault.page.region, fault.page.page, 1)));
+  }
+  // Whoever waited may be gone, and precaching may have passed here.
+  if (!in_flight_.empty()) plan_.rewind();
+  in_flight_.clear();
+  return ok_status();
+}
+
+}  // namespace vmhop

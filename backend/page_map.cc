@@ -1,0 +1,165 @@
+#include "backend/page_map.h"
+
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace vmhop {
+namespace {
+
+constexpr uint64_t kMagic = 0x50414d504f484d56;  // "VMHOPMAP"
+constexpr uint32_t kVersion = 1;
+
+static_assert(std::atomic<uint8_t>::is_always_lock_free && sizeof(std::atomic<uint8_t>) == 1,
+              "page states are shared between processes");
+
+uint64_t pages_of(const RegionInfo& region) {
+  return region.size / region.page_size;
+}
+
+}  // namespace
+
+struct PageMap::Header {
+  uint64_t magic;
+  uint32_t version;
+  uint32_t regions;
+  uint64_t pages;
+  std::atomic<uint32_t> destination_state;
+  std::atomic<uint32_t> run_state;
+  RelocationId relocation;
+  uint8_t reserved[16];
+};
+
+const char* page_state_name(PageState state) {
+  switch (state) {
+    case PageState::kAbsent:
+      return "absent";
+    case PageState::kReading:
+      return "reading";
+    case PageState::kFilled:
+      return "filled";
+    case PageState::kResident:
+      return "resident";
+    case PageState::kHole:
+      return "hole";
+  }
+  return "invalid";
+}
+
+uint64_t PageStates::claim_run(uint64_t first, uint64_t limit) {
+  uint64_t end = std::min(first + limit, pages());
+  uint64_t page = first;
+  while (page < end && claim(page))
+    ++page;
+  return page - first;
+}
+
+uint64_t PageStates::mark_holes(uint64_t first, uint64_t count) {
+  uint64_t marked = 0;
+  for (uint64_t page = first; page < first + count; ++page) {
+    if (swap(page, PageState::kAbsent, PageState::kHole)) ++marked;
+  }
+  return marked;
+}
+
+PageStates::Counts PageStates::count() const {
+  Counts counts;
+  for (uint64_t page = 0; page < pages(); ++page) {
+    switch (get(page)) {
+      case PageState::kAbsent:
+        ++counts.absent;
+        break;
+      case PageState::kReading:
+        ++counts.reading;
+        break;
+      case PageState::kFilled:
+        ++counts.filled;
+        break;
+      case PageState::kResident:
+        ++counts.resident;
+        break;
+      case PageState::kHole:
+        ++counts.hole;
+        break;
+    }
+  }
+  return counts;
+}
+
+PageMap::Header& PageMap::header() const {
+  return *reinterpret_cast<Header*>(mapping_.data());
+}
+
+Result<PageMap> PageMap::create(std::span<const RegionInfo> regions) {
+  static_assert(sizeof(Header) == 64);
+  uint64_t pages = 0;
+  for (const RegionInfo& region : regions)
+    pages += pages_of(region);
+  VMHOP_ASSIGN(UniqueFd fd, create_memfd("vmhop-page-map", sizeof(Header) + pages));
+  {
+    VMHOP_ASSIGN(Mapping mapping,
+                 Mapping::map_shared(fd.get(), sizeof(Header) + pages, Access::kReadWrite));
+    // A fresh memfd is zeros: every page is absent already.
+    auto* header = reinterpret_cast<Header*>(mapping.data());
+    header->magic = kMagic;
+    header->version = kVersion;
+    header->regions = static_cast<uint32_t>(regions.size());
+    header->pages = pages;
+    header->destination_state.store(static_cast<uint32_t>(DestinationState::kWaiting));
+    header->run_state.store(static_cast<uint32_t>(RunState::kRunning));
+  }
+  return attach(std::move(fd), regions);
+}
+
+Result<PageMap> PageMap::attach(UniqueFd fd, std::span<const RegionInfo> regions) {
+  uint64_t pages = 0;
+  for (const RegionInfo& region : regions)
+    pages += pages_of(region);
+  struct stat info {};
+  if (::fstat(fd.get(), &info) != 0) return Error::from_errno("looking at a page map", errno);
+  if (static_cast<uint64_t>(info.st_size) != sizeof(Header) + pages) {
+    return errorf("the page map has {} bytes; {} pages need {}", info.st_size, pages,
+                  sizeof(Header) + pages);
+  }
+  VMHOP_ASSIGN(Mapping mapping, Mapping::map_shared(fd.get(), static_cast<size_t>(info.st_size),
+                                                    Access::kReadWrite));
+  auto* header = reinterpret_cast<Header*>(mapping.data());
+  if (header->magic != kMagic || header->version != kVersion || header->pages != pages ||
+      header->regions != regions.size()) {
+    return Error("the page map is of another version or another VM");
+  }
+  auto* states = reinterpret_cast<std::atomic<uint8_t>*>(mapping.data() + sizeof(Header));
+  std::vector<PageStates> parts;
+  for (const RegionInfo& region : regions) {
+    parts.emplace_back(std::span(states, pages_of(region)));
+    states += pages_of(region);
+  }
+  return PageMap(std::move(fd), std::move(mapping), std::move(parts));
+}
+
+DestinationState PageMap::destination_state() const {
+  return static_cast<DestinationState>(header().destination_state.load(std::memory_order_acquire));
+}
+
+void PageMap::set_destination_state(DestinationState state) {
+  header().destination_state.store(static_cast<uint32_t>(state), std::memory_order_release);
+}
+
+RunState PageMap::run_state() const {
+  return static_cast<RunState>(header().run_state.load(std::memory_order_acquire));
+}
+
+void PageMap::set_run_state(RunState state) {
+  header().run_state.store(static_cast<uint32_t>(state), std::memory_order_release);
+}
+
+RelocationId PageMap::relocation() const {
+  return header().relocation;
+}
+
+void PageMap::set_relocation(const RelocationId& id) {
+  header().relocation = id;
+}
+
+}  // namespace vmhop

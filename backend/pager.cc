@@ -1,0 +1,122 @@
+#include "backend/pager.h"
+
+namespace vmhop {
+
+Result<std::unique_ptr<Pager>> Pager::start(std::vector<DestinationMemory::Region> regions,
+                                            PageMap& page_map, unsigned precachers,
+                                            Callbacks callbacks) {
+  std::unique_ptr<Pager> pager(new Pager(std::move(regions), page_map, std::move(callbacks)));
+  VMHOP_TRY(pager->memory_.take_over());
+  pager->preliminary_.resize(pager->memory_.regions().size());
+  const Callbacks& call = pager->callbacks_;
+  for (unsigned i = 0; i < precachers; ++i) {
+    VMHOP_ASSIGN(auto precacher,
+                 Precacher::start(pager->memory_, pager->plan_, pager->counters_,
+                                  {call.on_source_lost, call.on_broken, call.on_idle}));
+    pager->precachers_.push_back(std::move(precacher));
+  }
+  VMHOP_ASSIGN(pager->faults_,
+               FaultHandler::start(pager->memory_, pager->plan_, pager->counters_,
+                                   {call.on_source_lost, call.on_idle, call.on_broken}));
+  return pager;
+}
+
+Pager::~Pager() {
+  if (layout_thread_.joinable()) layout_thread_.join();
+  precachers_.clear();
+  faults_.reset();
+}
+
+void Pager::attach_fault_source(std::unique_ptr<PageSource> source) {
+  faults_->attach(std::move(source));
+}
+
+void Pager::attach_bulk_source(unsigned precacher, std::unique_ptr<PageSource> source) {
+  precachers_[precacher]->attach(std::move(source));
+}
+
+void Pager::detach_sources() {
+  faults_->attach(nullptr);
+  for (auto& precacher : precachers_)
+    precacher->attach(nullptr);
+}
+
+void Pager::set_preliminary_layout(uint32_t region, ExtentList extents) {
+  preliminary_[region] = extents;
+  plan_.set_extents(region, std::move(extents));
+  count_total();
+  for (auto& precacher : precachers_)
+    precacher->notify();
+}
+
+void Pager::count_total() {
+  uint64_t pages = 0;
+  for (uint32_t region = 0; region < preliminary_.size(); ++region) {
+    pages += total_length(preliminary_[region]) / memory_.page_size(region);
+  }
+  counters_.pages_total.store(pages, std::memory_order_relaxed);
+}
+
+void Pager::set_final_layout(std::vector<ExtentList> extents) {
+  preliminary_ = extents;
+  count_total();
+  if (layout_thread_.joinable()) layout_thread_.join();
+  layout_thread_ = std::thread([this, extents = std::move(extents)]() mutable {
+    for (uint32_t region = 0; region < extents.size(); ++region) {
+      PageStates& states = memory_.states(region);
+      uint64_t page_size = memory_.page_size(region);
+      uint64_t page = 0;
+      for (const Extent& extent : extents[region]) {
+        states.mark_holes(page, extent.offset / page_size - page);
+        page = extent.end() / page_size;
+      }
+      states.mark_holes(page, states.pages() - page);
+      plan_.set_extents(region, std::move(extents[region]));
+    }
+    plan_.set_complete();
+    for (auto& precacher : precachers_)
+      precacher->notify();
+    callbacks_.on_idle();
+  });
+}
+
+bool Pager::drained() const {
+  if (!plan_.complete()) return false;
+  for (uint32_t region = 0; region < memory_.regions().size(); ++region) {
+    const PageStates& states = memory_.states(region);
+    for (uint64_t page = 0; page < states.pages(); ++page) {
+      PageState state = states.get(page);
+      if (state != PageState::kResident && state != PageState::kHole) return false;
+    }
+  }
+  return true;
+}
+
+// The fault handler serves until the registration is gone: a guest may touch a hole any moment.
+Status Pager::finish() {
+  VMHOP_TRY(memory_.unregister());
+  if (layout_thread_.joinable()) layout_thread_.join();
+  precachers_.clear();
+  faults_.reset();
+  return ok_status();
+}
+
+Progress Pager::progress() const {
+  auto load = [](const std::atomic<uint64_t>& value) {
+    return value.load(std::memory_order_relaxed);
+  };
+  Progress progress;
+  progress.pages_total = load(counters_.pages_total);
+  progress.pages_faulted = load(counters_.pages_faulted);
+  progress.pages_precached = load(counters_.pages_precached);
+  progress.pages_resident = progress.pages_faulted + progress.pages_precached;
+  progress.pages_hole = load(counters_.pages_zero);
+  progress.bytes_read = load(counters_.bytes_read);
+  progress.faults = load(counters_.faults);
+  progress.fault_p50_ns = counters_.fault_total.quantile_ns(0.5);
+  progress.fault_p99_ns = counters_.fault_total.quantile_ns(0.99);
+  progress.fault_max_ns = counters_.fault_total.max_ns();
+  return progress;
+}
+
+}  // namespace vmhop

@@ -1,0 +1,168 @@
+#include "backend/precacher.h"
+
+#include <poll.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
+namespace vmhop {
+namespace {
+
+// One read: long enough that its overhead does not show, short enough that a fault on one of its
+// pages need not wait long.
+constexpr uint64_t kReadBytes = 256 << 10;
+// In flight on one page source: what fills a 10 Gbit/s link with a round trip of 0.8 ms.
+constexpr uint64_t kWindowBytes = 1 << 20;
+// While a fault is being read no further background reads are posted, for as long as this: without
+// the limit a guest that faults all the time would have no precaching at all.
+constexpr std::chrono::microseconds kLongestYield{500};
+
+}  // namespace
+
+Result<std::unique_ptr<Precacher>> Precacher::start(const DestinationMemory& memory,
+                                                    PrecachePlan& plan, PagerCounters& counters,
+                                                    Callbacks callbacks) {
+  VMHOP_ASSIGN(EventFd wake, EventFd::create());
+  VMHOP_ASSIGN(EventFd stop, EventFd::create());
+  std::unique_ptr<Precacher> precacher(new Precacher(memory, plan, counters, std::move(callbacks),
+                                                     std::move(wake), std::move(stop)));
+  precacher->thread_ = std::thread([raw = precacher.get()] {
+    Status end = raw->serve();
+    if (!end && !raw->stopping_) raw->callbacks_.on_broken(end.error());
+  });
+  return precacher;
+}
+
+Precacher::~Precacher() {
+  stopping_ = true;
+  stop_.notify();
+  thread_.join();
+}
+
+Status Precacher::serve() {
+  while (!stopping_) {
+    if (!source_) {
+      VMHOP_TRY(sleep(-1));
+      continue;
+    }
+    bool yields = yields_to_faults();
+    if (!yields) VMHOP_TRY(post_reads());
+    if (source_ && in_flight_.empty() && !yields) {
+      if (!std::exchange(idle_told_, true)) callbacks_.on_idle();
+      VMHOP_TRY(sleep(-1));
+      continue;
+    }
+    idle_told_ = false;
+    VMHOP_ASSIGN(bool came, take_arrivals());
+    // A millisecond is the shortest poll() knows, and about as long as a fault takes.
+    if (!came) VMHOP_TRY(sleep(yields ? 1 : -1));
+  }
+  return drop_source();
+}
+
+bool Precacher::yields_to_faults() const {
+  return counters_.faults_in_flight.load(std::memory_order_relaxed) > 0 &&
+         Clock::now() - last_post_ < kLongestYield;
+}
+
+Status Precacher::post_reads() {
+  // Refill by half windows: many reads in one system call.
+  if (bytes_in_flight_ > kWindowBytes / 2) return ok_status();
+  to_post_.clear();
+  auto now = Clock::now();
+  while (bytes_in_flight_ < kWindowBytes) {
+    auto range = plan_.next(kReadBytes);
+    if (!range) break;
+    to_post_.push_back({*range, memory_.target_of(*range)});
+    in_flight_.push_back({*range, 0, now});
+    bytes_in_flight_ += range->length;
+  }
+  if (to_post_.empty()) return ok_status();
+  last_post_ = now;
+  if (Status posted = source_->post(to_post_); !posted) return lose_source(posted.error());
+  return ok_status();
+}
+
+Result<bool> Precacher::take_arrivals() {
+  if (!source_) return true;
+  std::array<PageArrival, 32> arrivals;
+  auto count = source_->poll(arrivals);
+  if (!count) {
+    VMHOP_TRY(lose_source(count.error()));
+    return true;
+  }
+  for (size_t i = 0; i < *count; ++i)
+    VMHOP_TRY(install(arrivals[i]));
+  return *count > 0;
+}
+
+Status Precacher::install(const PageArrival& arrival) {
+  uint64_t pages = arrival.range.length / memory_.page_size(arrival.range.region);
+  if (arrival.content == Content::kData) {
+    VMHOP_TRY(memory_.install_read(arrival.range));
+    counters_.pages_precached.fetch_add(pages, std::memory_order_relaxed);
+    counters_.bytes_read.fetch_add(arrival.range.length, std::memory_order_relaxed);
+  } else {
+    VMHOP_TRY(memory_.settle_as_hole(arrival.range));
+    counters_.pages_zero.fetch_add(pages, std::memory_order_relaxed);
+  }
+  auto read = std::find_if(in_flight_.begin(), in_flight_.end(), [&](const InFlight& entry) {
+    return entry.range.region == arrival.range.region &&
+           entry.range.offset <= arrival.range.offset &&
+           arrival.range.offset < entry.range.offset + entry.range.length;
+  });
+  if (read == in_flight_.end()) return Error("pages arrived that nobody asked for");
+  read->arrived += arrival.range.length;
+  if (read->arrived == read->range.length) {
+    counters_.bulk_read.record(Clock::now() - read->posted);
+    bytes_in_flight_ -= read->range.length;
+    in_flight_.erase(read);
+  }
+  return ok_status();
+}
+
+Status Precacher::lose_source(const Error& error) {
+  callbacks_.on_source_lost(error);
+  return drop_source();
+}
+
+// The source goes first: only then can nobody write the pages that it was reading. Of a read that
+// arrived in part, only pages still `reading` are given back; they are ours.
+Status Precacher::drop_source() {
+  source_.reset();
+  for (const InFlight& read : in_flight_) {
+    uint64_t page_size = memory_.page_size(read.range.region);
+    PageStates& states = memory_.states(read.range.region);
+    uint64_t first = read.range.offset / page_size;
+    for (uint64_t page = first; page < first + read.range.length / page_size; ++page) {
+      if (states.get(page) != PageState::kReading) continue;
+      VMHOP_TRY(memory_.give_back(memory_.range_of(read.range.region, page, 1)));
+    }
+  }
+  if (!in_flight_.empty()) plan_.rewind();
+  in_flight_.clear();
+  bytes_in_flight_ = 0;
+  return ok_status();
+}
+
+Status Precacher::sleep(int timeout_ms) {
+  std::array<pollfd, 3> polled{};
+  size_t count = 0;
+  polled[count++] = {stop_.fd(), POLLIN, 0};
+  polled[count++] = {mailbox_.fd(), POLLIN, 0};
+  if (source_) polled[count++] = {source_->wait_fd(), source_->wait_events(), 0};
+  if (::poll(polled.data(), count, timeout_ms) < 0 && errno != EINTR) {
+    return Error::from_errno("poll", errno);
+  }
+  if (polled[1].revents != 0) {
+    idle_told_ = false;
+    if (auto letter = mailbox_.take()) {
+      VMHOP_TRY(drop_source());
+      source_ = std::move(*letter);
+    }
+  }
+  return ok_status();
+}
+
+}  // namespace vmhop
