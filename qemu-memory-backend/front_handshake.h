@@ -39,6 +39,9 @@
 #define VMHOP_FRONT_ANSWER_MAGIC 0x41464856U /* "VHFA" */
 #define VMHOP_FRONT_VERSION 1
 
+/* A RAM block's name with its final 0, as in QEMU. */
+#define VMHOP_FRONT_ID_SIZE 256
+
 /* Kinds of region; 0 is none. */
 #define VMHOP_FRONT_LAZY_REGION 1
 
@@ -52,13 +55,14 @@ struct vmhop_front_region {
   uint32_t magic; /* VMHOP_FRONT_REGION_MAGIC */
   uint16_t version;
   uint16_t kind;
-  uint64_t features;     /* UFFD_FEATURE_*: those asked for, all of them granted */
-  uint64_t range_ioctls; /* what UFFDIO_REGISTER said is possible: bit n is 1 << _UFFDIO_x */
-  uint64_t host_address; /* of the mapping, in QEMU; a multiple of page_size */
-  uint64_t size;         /* of mapping and memfd; a multiple of page_size */
-  uint32_t page_size;    /* of the memfd: the base page, or the huge page of hugetlbfs */
-  uint32_t reserved;     /* 0 */
-  char id[256];          /* the RAM block's name in QEMU; unused bytes are 0, the last one is */
+  uint64_t features;            /* UFFD_FEATURE_*: those asked for, all of them granted */
+  uint64_t range_ioctls;        /* what UFFDIO_REGISTER said is possible: bit n is 1 << _UFFDIO_x */
+  uint64_t host_address;        /* of the mapping, in QEMU; a multiple of page_size */
+  uint64_t size;                /* of mapping and memfd; a multiple of page_size */
+  uint32_t page_size;           /* of the memfd: the base page, or the huge page of hugetlbfs */
+  uint32_t reserved;            /* 0 */
+  char id[VMHOP_FRONT_ID_SIZE]; /* the RAM block's name in QEMU; unused bytes are 0, the last one is
+                                 */
 };
 static_assert(sizeof(struct vmhop_front_region) == 304, "a wire struct");
 static_assert(offsetof(struct vmhop_front_region, features) == 8, "no padding");
@@ -97,7 +101,7 @@ static_assert(offsetof(struct vmhop_front_answer, message) == 8, "no padding");
  * front did not keep to this and what vmhop read since cannot be trusted.
  */
 struct vmhop_front_control {
-  uint32_t discards_blocked;    /* written by vmhop, and set by a front as it registers a region */
+  uint32_t discards_blocked;    /* written by vmhop; a front in lazy mode sets it as it starts */
   uint32_t punches_in_progress; /* written by the front, like the rest */
   uint64_t punches_done;        /* holes punched, or attempted: the kernel may have refused it */
   uint64_t punches_refused;     /* punches answered with EBUSY */
