@@ -2,6 +2,7 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -43,6 +44,26 @@ const char* page_state_name(PageState state) {
       return "resident";
     case PageState::kHole:
       return "hole";
+  }
+  return "invalid";
+}
+
+const char* destination_state_name(DestinationState state) {
+  switch (state) {
+    case DestinationState::kWaiting:
+      return "waiting";
+    case DestinationState::kPreparing:
+      return "preparing";
+    case DestinationState::kLoaded:
+      return "loaded";
+    case DestinationState::kCommitted:
+      return "committed";
+    case DestinationState::kDrained:
+      return "drained";
+    case DestinationState::kEnded:
+      return "ended";
+    case DestinationState::kReturned:
+      return "returned";
   }
   return "invalid";
 }

@@ -34,6 +34,7 @@ enum class PageState : uint8_t {
   kHole = 4,
 };
 const char* page_state_name(PageState state);
+const char* destination_state_name(DestinationState state);
 
 // The states of one region's pages. Any thread of any process may call anything, but the calls
 // marked (owner) only for pages that it moved to `reading` itself.

@@ -21,8 +21,8 @@ Status check_vm_name(std::string_view vm);
 
 enum class LaneKind : uint8_t { kFault = 1, kBulk = 2 };
 
-// One connection for page data. `generation` is unguessable and never used twice: a lane that was
-// lost is dialed again under a new session or round, with another generation.
+// One connection for page data. `generation` is random, made by the source for each session, and
+// never used twice: lanes that were lost are dialed again under a new one.
 struct LaneId {
   RelocationId relocation{};
   LaneKind kind = LaneKind::kFault;
@@ -47,10 +47,8 @@ inline constexpr std::string_view kLaneSecretLabel = "EXPORTER vmhop lane";
 Result<Secret> session_psk(const Secret& key, const SessionId& id);
 Result<Secret> lane_psk(const Secret& lane_secret, const LaneId& id);
 
-// The lanes of a session: both sides make the same list from the lane secret, so the generations
-// never travel in the clear before they are used. `round` counts the times the lanes are dialed
-// within one session, from 0.
-Result<std::vector<LaneId>> make_lane_ids(const Secret& lane_secret, const RelocationId& relocation,
-                                          uint8_t fault_lanes, uint8_t bulk_lanes, uint32_t round);
+// The lanes of a session, all of one generation (Hello names it).
+std::vector<LaneId> make_lane_ids(const RelocationId& relocation, uint8_t fault_lanes,
+                                  uint8_t bulk_lanes, uint64_t generation);
 
 }  // namespace vmhop

@@ -54,7 +54,8 @@ class MessageStream {
   std::vector<std::byte> input_;  // received bytes are [input_begin_, input_end_)
   size_t input_begin_ = 0;
   size_t input_end_ = 0;
-  std::optional<Error> broken_;
+  std::optional<Error> read_failure_;
+  std::optional<Error> write_failure_;
 };
 
 }  // namespace vmhop

@@ -19,6 +19,7 @@ struct ssl_st;
 
 namespace vmhop {
 
+class IoCursor;
 class SocketBio;
 
 // An authenticated, encrypted connection. One thread owns it; it may move to another one between
@@ -45,6 +46,8 @@ class TlsStream final : public ByteStream {
   // A secret that only the two ends of this connection can compute (RFC 5705); the same on both
   // sides, another one for each label.
   Result<Secret> export_secret(std::string_view label) const;
+  // Goes on sending with a fresh key; done by itself long before AES-GCM's limit for one key.
+  Status renew_key();
 
  private:
   friend class TlsHandshake;
@@ -54,19 +57,19 @@ class TlsStream final : public ByteStream {
   using SslPtr = std::unique_ptr<ssl_st, SslDeleter>;
 
   TlsStream(std::unique_ptr<SocketBio> bio, SslPtr ssl, std::string identity);
-  Error fail(int ssl_error, const char* what);
-  // Encrypts one record; the plain bytes taken, 0 when the socket takes no more.
-  Result<size_t> write_record(const std::byte* bytes, size_t size);
-  Status renew_key_when_due();
+  Result<bool> flush();
+  Result<size_t> encrypt(IoCursor& input);
+  Error explain(const char* what, int ssl_error) const;
 
   std::unique_ptr<SocketBio> bio_;
   SslPtr ssl_;
   std::string identity_;
-  std::unique_ptr<std::byte[]> gather_;
-  size_t uncounted_ = 0;  // plain bytes encrypted, but not yet reported as taken
-  uint64_t sent_with_key_ = 0;
+  std::unique_ptr<std::byte[]> gather_;  // one record, where a buffer is shorter than that
+  size_t uncounted_ = 0;                 // encrypted, but not yet reported as taken
+  uint64_t records_with_key_ = 0;
   bool input_exhausted_ = true;  // the last read met the end of what has arrived
-  bool failed_ = false;
+  std::optional<Error> read_failure_;
+  std::optional<Error> write_failure_;  // what was received can still be read then
 };
 
 // The key of an identity that a client claims; empty for an identity that is not welcome.

@@ -1,0 +1,87 @@
+#include "backend/commit_record.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <nlohmann/json.hpp>
+
+#include "backend/base/fd.h"
+
+namespace vmhop {
+namespace {
+
+std::string record_path(const std::string& runtime_dir) {
+  return runtime_dir + "/commit";
+}
+
+Status sync_directory(const std::string& path) {
+  UniqueFd directory(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!directory.valid()) return Error::from_errno("opening " + path, errno);
+  if (::fsync(directory.get()) != 0) return Error::from_errno("syncing " + path, errno);
+  return ok_status();
+}
+
+Result<RelocationId> parse_hex(const std::string& text) {
+  RelocationId id{};
+  if (text.size() != id.size() * 2) return Error("a relocation's id has 32 hexadecimal digits");
+  for (size_t i = 0; i < id.size(); ++i) {
+    char* end = nullptr;
+    std::string digits = text.substr(i * 2, 2);
+    id[i] = static_cast<uint8_t>(std::strtoul(digits.c_str(), &end, 16));
+    if (*end != '\0') return Error("a relocation's id has 32 hexadecimal digits");
+  }
+  return id;
+}
+
+}  // namespace
+
+std::string to_hex(const RelocationId& id) {
+  std::string text;
+  for (uint8_t byte : id)
+    text += fmt::format("{:02x}", byte);
+  return text;
+}
+
+Status write_commit_record(const std::string& runtime_dir, const CommitRecord& record) {
+  nlohmann::json body = {{"version", 1},
+                         {"relocation", to_hex(record.relocation)},
+                         {"destination", record.destination},
+                         {"was_running", record.before_stop == RunState::kRunning}};
+  std::string text = body.dump() + "\n";
+  std::string path = record_path(runtime_dir);
+  std::string draft = path + ".new";
+  UniqueFd file(::open(draft.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+  if (!file.valid()) return Error::from_errno("creating " + draft, errno);
+  VMHOP_TRY(write_all(file.get(), std::as_bytes(std::span(text))));
+  if (::fsync(file.get()) != 0) return Error::from_errno("syncing " + draft, errno);
+  if (::rename(draft.c_str(), path.c_str()) != 0) {
+    return Error::from_errno("renaming " + draft, errno);
+  }
+  return sync_directory(runtime_dir);
+}
+
+Result<std::optional<CommitRecord>> read_commit_record(const std::string& runtime_dir) {
+  std::string path = record_path(runtime_dir);
+  if (::access(path.c_str(), F_OK) != 0 && errno == ENOENT) return std::optional<CommitRecord>();
+  VMHOP_ASSIGN(std::string text, read_file(path, 64 * 1024));
+  auto body = nlohmann::json::parse(text, nullptr, false);
+  if (!body.is_object() || body.value("version", 0) != 1) {
+    return errorf("{} is not a commit record of this version of vmhop", path);
+  }
+  CommitRecord record;
+  VMHOP_ASSIGN(record.relocation, parse_hex(body.value("relocation", "")));
+  record.destination = body.value("destination", "");
+  record.before_stop = body.value("was_running", true) ? RunState::kRunning : RunState::kPaused;
+  return std::optional(record);
+}
+
+Status remove_commit_record(const std::string& runtime_dir) {
+  std::string path = record_path(runtime_dir);
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
+    return Error::from_errno("removing " + path, errno);
+  }
+  return sync_directory(runtime_dir);
+}
+
+}  // namespace vmhop

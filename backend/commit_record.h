@@ -1,0 +1,31 @@
+// The source's decision about a VM, on disk before anyone acts on it.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "backend/base/result.h"
+#include "backend/session/messages.h"
+
+namespace vmhop {
+
+// The file "commit" in the VM's runtime directory. While it is there the source must not run the
+// VM. It has to outlive processes, not the host: with the host the VM's memory is gone as well,
+// which is why a tmpfs is good enough.
+struct CommitRecord {
+  RelocationId relocation{};
+  std::string destination;  // host:port, for people
+  RunState before_stop = RunState::kRunning;
+  bool operator==(const CommitRecord&) const = default;
+};
+
+// On disk, file and directory synced, when it returns.
+Status write_commit_record(const std::string& runtime_dir, const CommitRecord& record);
+// Empty when there is none; an unreadable one is an error, and to be taken for a commit.
+Result<std::optional<CommitRecord>> read_commit_record(const std::string& runtime_dir);
+// The VM came back (returned), or its memory is not needed any more.
+Status remove_commit_record(const std::string& runtime_dir);
+
+std::string to_hex(const RelocationId& id);
+
+}  // namespace vmhop

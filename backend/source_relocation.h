@@ -1,0 +1,128 @@
+// One relocation as the source sees it: session, device state, commit, and what follows.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "backend/base/event_loop.h"
+#include "backend/exporter.h"
+#include "backend/session/key.h"
+#include "backend/session/message_stream.h"
+#include "backend/source_link.h"
+#include "backend/state_relay.h"
+
+namespace vmhop {
+
+// Where the source is with it. Before kCommitted the VM is the source's, from then on the
+// destination's; kReturned gives it back.
+enum class SourceState {
+  kConnecting,  // to the destination, for the first time
+  kPreparing,   // the destination gets ready
+  kPrepared,    // device state may be sent; the VM runs
+  kReadPoint,   // the VM is stopped
+  kCommitted,   // recorded, then sent
+  kReturned,    // the destination never ran it: the VM is the source's again
+  kAborted,
+  kReleased,  // drained or ended: nobody needs the memory any more
+};
+const char* source_state_name(SourceState state);
+
+// Belongs to the loop's thread.
+class SourceRelocation {
+ public:
+  struct Options {
+    Hello hello;  // all but the lane generation
+    HostPort destination;
+    std::string runtime_dir;
+  };
+  // `tell` gets the events for the supervisor, as in docs/protocol-local.md.
+  using Tell = std::function<void(const nlohmann::json&)>;
+
+  static Result<std::unique_ptr<SourceRelocation>> start(EventLoop& loop, Options options,
+                                                         Secret key, std::vector<RamRegion> regions,
+                                                         Tell tell);
+  ~SourceRelocation();
+
+  // QEMU is at pre-switchover: memory and disks stand still.
+  void read_point(RunState before_stop, uint64_t stopped_realtime_ns);
+  // QEMU is in postmigrate: it has sent everything, and its return path is closed.
+  void source_completed();
+  // Before the commit: give up. Afterwards it does nothing: the decision stands.
+  void abort(const std::string& reason);
+  // An operator's order: the memory goes, drained or not.
+  void drop();
+
+  SourceState state() const { return state_; }
+  nlohmann::json status() const;
+
+ private:
+  using Clock = EventLoop::Clock;
+  SourceRelocation(EventLoop& loop, Options options, Secret key, std::vector<RamRegion> regions,
+                   Tell tell);
+
+  void dial();
+  void on_dialed(Result<SourceLink> link);
+  void on_first_link(SourceLink link);
+  void on_new_link(SourceLink link);
+  void adopt_session(SourceLink link);
+  void lose_link(const Error& error);
+  void schedule_redial();
+  void send(const Message& message);
+  void serve_session();
+  void receive_all();
+  void update_session_events();
+  void ping();
+
+  void on_message(const Message& message);
+  void on_prepared();
+  void on_running(const Running& running);
+  void on_returned(const Returned& returned);
+  void on_progress(const Progress& progress);
+  void on_drained(const Drained& drained);
+  void on_ended(const Ended& ended);
+
+  void accept_qemu();
+  void relay_to_destination(std::span<const std::byte> bytes);
+  void send_layout(const SourceLayout& layout, LayoutKind kind);
+  void scan_after_stop();
+  void decide_when_ready();
+  void fail(const Error& error);
+  void release();
+
+  EventLoop& loop_;
+  Options options_;
+  Secret key_;
+  Tell tell_;
+  Exporter exporter_;
+  SourceState state_ = SourceState::kConnecting;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // for work that others post
+
+  std::unique_ptr<MessageStream> session_;
+  uint64_t link_generation_ = 0;  // lanes report their end for the link they belonged to
+  std::thread dialer_;
+  std::chrono::milliseconds redial_delay_{0};
+  bool redial_scheduled_ = false;
+  Clock::time_point last_heard_{};
+  Clock::time_point ping_sent_{};
+  std::optional<std::chrono::nanoseconds> round_trip_;
+
+  UniqueFd migrate_socket_;  // listening for the source QEMU
+  std::unique_ptr<StateRelay> relay_;
+  std::thread scanner_;
+  bool final_layout_ = false;
+  std::string scan_failure_;
+
+  RunState before_stop_ = RunState::kRunning;
+  uint64_t stopped_realtime_ns_ = 0;
+  uint64_t commit_sent_realtime_ns_ = 0;
+  bool loaded_ = false;
+  bool source_completed_ = false;
+  std::optional<uint64_t> blackout_ns_;
+  std::optional<Progress> progress_;
+};
+
+}  // namespace vmhop
