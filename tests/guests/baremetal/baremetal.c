@@ -1,6 +1,6 @@
 /*
  * A guest without an operating system: rewrites and checks RAM and reports on the first serial port.
- * It starts in milliseconds and runs where no Linux guest does (a /dev/kvm that is good for little).
+ * It starts in milliseconds and runs where no Linux guest does (start.S says why).
  *
  * RAM from 2 MiB on is cut in two: first the patterned pages, then the zero pages. A patterned page
  * holds its generation, its index and a body of which every word follows from the two.
@@ -10,8 +10,8 @@
  *   mode=rewrite      check each page and write the next generation, in every pass (the default)
  *   mode=touchonce    write once, then only check
  *   populate=full     touch every page (the default)
- *   populate=alternate   in the lower half of the patterned pages touch every other one only
- *   stride=N          ... every Nth one only
+ *   populate=alternate  in the lower half of the patterned pages touch every other one only
+ *   stride=N            ... every Nth one only
  *   zeros=N           the last N MiB are written with zeros once and then checked
  *
  * Lines printed, each ended by '\n':
@@ -109,7 +109,7 @@ static void obey(int command)
 
 static volatile uint32_t *words_of(uint32_t page)
 {
-    return (volatile uint32_t *)(page * PAGE_SIZE);
+    return (volatile uint32_t *)((uintptr_t)page * PAGE_SIZE);
 }
 
 static uint32_t body_seed(uint32_t page, uint32_t generation)
@@ -244,7 +244,7 @@ static uint32_t number_option(const char *command_line, const char *name, uint32
 /* The first page after the RAM that holds the watched range's beginning. */
 static uint32_t end_of_ram(const struct start_info *info)
 {
-    const struct memory_map_entry *map = (const void *)(uint32_t)info->memory_map;
+    const struct memory_map_entry *map = (const void *)info->memory_map;
     for (uint32_t i = 0; info->version >= 1 && i < info->memory_map_entries; i++) {
         uint32_t first = (uint32_t)(map[i].address / PAGE_SIZE);
         uint32_t end = (uint32_t)((map[i].address + map[i].size) / PAGE_SIZE);
@@ -257,7 +257,7 @@ static uint32_t end_of_ram(const struct start_info *info)
 
 static struct plan make_plan(const struct start_info *info)
 {
-    const char *line = info->command_line ? (const char *)(uint32_t)info->command_line : "";
+    const char *line = info->command_line ? (const char *)info->command_line : "";
     const char *populate = option(line, "populate");
     const char *mode = option(line, "mode");
     uint32_t stride = number_option(line, "stride", populate && *populate == 'a' ? 2 : 1);
