@@ -125,7 +125,15 @@ void DestinationRelocation::serve_newcomer(int fd) {
   Newcomer newcomer = std::move(it->second);
   newcomers_.erase(it);
   loop_.remove(fd);
-  if (!message) return spdlog::warn("{}: {}", newcomer.peer, message.error().message());
+  if (!message) {
+    spdlog::warn("{}: {}", newcomer.peer, message.error().message());
+    // Another version's hello, for one: its user should hear why.
+    if (message.error().kind() == ErrorKind::kRefused) {
+      (void)newcomer.session->send(Refuse{message.error().message()});
+      (void)newcomer.session->flush_blocking(1000);
+    }
+    return;
+  }
   const auto* hello = std::get_if<Hello>(&**message);
   if (hello == nullptr) {
     return spdlog::warn("{} began with {} instead of hello", newcomer.peer,
