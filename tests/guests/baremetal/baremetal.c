@@ -175,6 +175,9 @@ static void fill_part(const struct part *part, uint32_t generation)
 {
     for (uint32_t page = part->first; page < part->end; page += part->stride) {
         fill(page, generation);
+        if (page % PAGES_BETWEEN_READS == 0) {
+            obey(serial_read());
+        }
     }
 }
 
