@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-#include "backend/commit_record.h"
+#include "backend/base/realtime.h"
 #include "backend/progress_json.h"
 #include "backend/tcp/tcp_page_source.h"
 
@@ -413,18 +413,21 @@ void DestinationRelocation::load_failed(const std::string& reason) {
 }
 
 void DestinationRelocation::on_commit(const Commit& commit) {
+  if (state() > DestinationState::kCommitted) return repeat_outcome();
   if (state() != DestinationState::kLoaded) return;  // heard before
-  commit_arrived_ = Clock::now();
+  commit_arrived_realtime_ns_ = realtime_ns();
   page_map_->set_run_state(commit.before_stop);
   set_state(DestinationState::kCommitted);
   tell_({{"event", "commit"}, {"was_running", commit.before_stop == RunState::kRunning}});
 }
 
-void DestinationRelocation::running() {
+void DestinationRelocation::running(uint64_t resumed_realtime_ns) {
   if (state() != DestinationState::kCommitted || running_since_) return;
   running_since_ = Clock::now();
-  running_after_commit_ns_ =
-      static_cast<uint64_t>(std::chrono::nanoseconds(*running_since_ - commit_arrived_).count());
+  // By QEMU's own stamp of RESUME where there is one: the way from QEMU to here is not blackout.
+  uint64_t resumed =
+      resumed_realtime_ns > commit_arrived_realtime_ns_ ? resumed_realtime_ns : realtime_ns();
+  running_after_commit_ns_ = resumed - commit_arrived_realtime_ns_;
   send(Running{*running_after_commit_ns_});
   check_drained();
 }
@@ -457,7 +460,7 @@ void DestinationRelocation::unsupervised() {
 }
 
 void DestinationRelocation::on_abort(const std::string& reason) {
-  if (state() >= DestinationState::kCommitted) {
+  if (state() >= DestinationState::kCommitted && state() != DestinationState::kReturned) {
     return spdlog::error("{}: the source wants to abort after its commit: {}", options_.vm, reason);
   }
   send(Abort{reason});  // confirmed

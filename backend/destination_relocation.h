@@ -46,10 +46,10 @@ class DestinationRelocation {
   void refuse(const std::string& reason);  // it cannot
   void loaded();
   void load_failed(const std::string& reason);
-  void running();
-  void returned(const std::string& reason);  // it never ran and is gone
-  void ended(const std::string& reason);     // the guest is over: nobody needs the rest
-  void lost(const std::string& reason);      // it crashed
+  void running(uint64_t resumed_realtime_ns);  // 0: QEMU did not say when
+  void returned(const std::string& reason);    // it never ran and is gone
+  void ended(const std::string& reason);       // the guest is over: nobody needs the rest
+  void lost(const std::string& reason);        // it crashed
   // The supervisor is gone: before the device state is loaded that is the end of it.
   void unsupervised();
 
@@ -120,7 +120,7 @@ class DestinationRelocation {
   std::vector<bool> extents_done_;
   bool final_layout_ = false;
 
-  Clock::time_point commit_arrived_{};
+  uint64_t commit_arrived_realtime_ns_ = 0;
   std::optional<Clock::time_point> running_since_;
   std::optional<uint64_t> running_after_commit_ns_;
   uint64_t drained_after_running_ns_ = 0;

@@ -122,7 +122,7 @@ void PagerProcess::serve_control() {
   if (command == "refuse") return relocation_->refuse(text);
   if (command == "loaded") return relocation_->loaded();
   if (command == "load_failed") return relocation_->load_failed(text);
-  if (command == "running") return relocation_->running();
+  if (command == "running") return relocation_->running(body.value("resumed_ns", uint64_t{0}));
   if (command == "returned") return relocation_->returned(text);
   if (command == "ended") return relocation_->ended(text);
   if (command == "lost") return relocation_->lost(text);

@@ -3,11 +3,11 @@
 #include <poll.h>
 #include <spdlog/spdlog.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
 
+#include "backend/base/realtime.h"
 #include "backend/commit_record.h"
 #include "backend/progress_json.h"
 #include "backend/session/limits.h"
@@ -26,12 +26,6 @@ constexpr milliseconds kSilence{10'000};
 constexpr milliseconds kAbortDelivery{600'000};
 // Device state waiting to be sent before QEMU is asked to wait.
 constexpr size_t kMaxQueuedState = 4 << 20;
-
-uint64_t realtime_ns() {
-  timespec now{};
-  ::clock_gettime(CLOCK_REALTIME, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
-}
 
 const char* kind_name(ErrorKind kind) {
   switch (kind) {
@@ -308,6 +302,10 @@ void SourceRelocation::on_running(const Running& running) {
 }
 
 void SourceRelocation::on_returned(const Returned& returned) {
+  if (state_ < SourceState::kCommitted) {
+    // It had loaded the VM and gave up before it heard of a decision, so there is none.
+    return fail(refusedf("the destination gave up: {}", returned.reason));
+  }
   if (state_ != SourceState::kCommitted) return;
   if (Status removed = remove_commit_record(options_.runtime_dir); !removed) {
     spdlog::error("{}", removed.error().message());
