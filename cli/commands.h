@@ -1,0 +1,15 @@
+// The commands that talk to a supervisor and end; each returns vmhop's exit code. The two that are
+// supervisors: supervisor.h.
+#pragma once
+
+#include "backend/base/result.h"
+#include "cli/options.h"
+
+namespace vmhop {
+
+Result<int> keygen(const KeygenOptions& options);
+Result<int> relocate(const RelocateOptions& options);
+Result<int> status(const StatusOptions& options);
+Result<int> drop(const DropOptions& options);
+
+}  // namespace vmhop

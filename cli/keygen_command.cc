@@ -1,0 +1,18 @@
+#include <fmt/format.h>
+
+#include "backend/session/key.h"
+#include "cli/commands.h"
+#include "cli/exit_codes.h"
+
+namespace vmhop {
+
+Result<int> keygen(const KeygenOptions& options) {
+  VMHOP_TRY(write_new_key(options.file));
+  fmt::print("{}\n", options.file);
+  fmt::print(stderr,
+             "A fresh key. Copy it to the other hosts, for example with scp -p, and keep it "
+             "secret: who has it can receive your VMs.\n");
+  return kExitDone;
+}
+
+}  // namespace vmhop

@@ -1,0 +1,58 @@
+// vmhop's command line: what each command may be given, and how it is read.
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "cli/supervisor.h"
+
+namespace vmhop {
+
+struct KeygenOptions {
+  std::string file;
+};
+
+struct RelocateOptions {
+  std::string name;
+  std::string destination;  // HOST:PORT
+  std::string key_path;
+  bool json = false;
+  bool plain_data = false;
+  bool wait = false;
+  double prepare_seconds = 30;
+  double switch_seconds = 10;
+};
+
+struct StatusOptions {
+  std::string name;  // empty: all
+  bool json = false;
+  bool watch = false;
+};
+
+struct DropOptions {
+  std::string name;
+  bool yes = false;
+};
+
+// The hidden commands that vmhop starts itself with.
+struct HelperOptions {
+  bool exporter = false;
+};
+
+using Command = std::variant<KeygenOptions, RunOptions, ReceiveOptions, RelocateOptions,
+                             StatusOptions, DropOptions, HelperOptions>;
+
+struct CommandLine {
+  std::optional<Command> command;  // nothing: print `text`, exit with `exit_code`
+  std::string text;
+  int exit_code = 0;
+  std::string log_level = "info";
+};
+
+// `arguments` without the program. Everything after the first "--" is QEMU's.
+CommandLine parse_command_line(std::vector<std::string> arguments);
+
+}  // namespace vmhop

@@ -1,0 +1,162 @@
+// Receives one VM: drives a waiting QEMU (by QMP) and the pager (by its channel) from "waiting" to
+// drained. Runs in a thread of its own, which owns both connections; docs/protocol-local.md tells
+// the pager's side of the story.
+//
+// Never two, never none. The VM is continued here only upon the pager's "commit". Once its device
+// state is loaded, the source may have committed: from then on this side never decides by itself,
+// and gives the VM up only after killing a QEMU that never ran it ("returned").
+#pragma once
+
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "backend/base/result.h"
+#include "cli/child_process.h"
+#include "cli/helper_process.h"
+#include "cli/mailbox.h"
+#include "cli/migration_setup.h"
+#include "cli/qmp_client.h"
+
+namespace vmhop {
+
+// A QEMU started with -incoming defer -S whose regions are registered with userfaultfd.
+struct WaitingVm {
+  struct Region {
+    std::string id;
+    uint64_t size;
+    uint32_t page_size;
+    uint64_t address;  // in QEMU
+    int memfd;
+    int userfaultfd;
+  };
+  QmpClient qmp;
+  std::string machine;
+  std::vector<Region> regions;
+  int exit_fd = -1;  // readable once QEMU has exited
+};
+
+// What a reception needs of the VM's supervisor. Called from the reception's thread.
+class ReceptionHost {
+ public:
+  ReceptionHost() = default;
+  ReceptionHost(const ReceptionHost&) = delete;
+  ReceptionHost& operator=(const ReceptionHost&) = delete;
+  virtual ~ReceptionHost() = default;
+
+  virtual std::string vm_name() const = 0;
+  virtual std::string runtime_directory() const = 0;
+  virtual std::string key() const = 0;  // hex
+  virtual int listening_socket() const = 0;
+
+  // A fresh QEMU on fresh memory.
+  virtual Result<WaitingVm> start_vm() = 0;
+  virtual Result<Helper> start_pager() = 0;
+
+  virtual void allow_discards() = 0;
+  virtual std::optional<ExitStatus> qemu_exit() = 0;  // nothing while it runs
+  virtual void end_qemu() = 0;                        // SIGKILL, and reaped
+
+  // News for whoever watches: JSON with "event", see docs/protocol-local.md.
+  virtual void report(const nlohmann::json& event) = 0;
+};
+
+struct ReceptionLimits {
+  std::chrono::milliseconds grace{2'000};          // for the pager to exit once it is over
+  std::chrono::milliseconds settle{10'000};        // for the pager to tell the source
+  std::chrono::milliseconds quit{10'000};          // for QEMU to quit when asked
+  std::chrono::milliseconds restart_pause{1'000};  // between two deaths of the pager
+};
+
+enum class ReceptionEnd {
+  kAborted,     // nothing was committed here; a source may try again
+  kDrained,     // the VM is this host's, whole
+  kVmEnded,     // committed; its QEMU ended here before it was drained
+  kTerminated,  // asked to end before anything was committed here
+  kFailed,      // the destination cannot be prepared
+};
+
+struct ReceptionOutcome {
+  ReceptionEnd end;
+  std::string message;
+  ExitStatus exit;  // of kVmEnded
+};
+
+class Reception {
+ public:
+  Reception(ReceptionHost& host, Mailbox& mailbox, ReceptionLimits limits = {})
+      : host_(host), mailbox_(mailbox), limits_(limits) {}
+
+  // Blocks until this attempt has ended either way.
+  ReceptionOutcome run();
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  enum class Stage {
+    kWaiting,    // no device state asked for yet
+    kLoading,    // QEMU reads device state
+    kLoaded,     // in doubt until the pager says commit or aborted
+    kResuming,   // commit came; cont was sent
+    kRunning,    // the VM runs (or is paused, as it was), pages are missing
+    kGivenBack,  // QEMU is gone and never ran; the pager tells the source
+    kEnded,      // QEMU ended here; the pager tells the source
+  };
+
+  Status start_pager();
+  Status pump(Clock::time_point deadline);
+  std::optional<ReceptionOutcome> react();
+  std::optional<ReceptionOutcome> react_when_over();
+  std::optional<ReceptionOutcome> react_to_impatience();
+  std::optional<ReceptionOutcome> react_to_pager_gone();
+
+  // The pager's messages.
+  void on_pager(const nlohmann::json& message, std::vector<UniqueFd> fds);
+  void prepare_for_device_state();
+  void on_commit(bool was_running);
+  // QEMU's side.
+  void read_qmp();
+  void on_qmp(const QmpEvent& event);
+  void on_cont_answer(const Result<nlohmann::json>& answer);
+  void check_that_it_runs();
+  void now_running(int64_t resumed_ns);
+  void on_qemu_exit(const ExitStatus& status);
+  // The supervisor's.
+  void read_mailbox();
+  void terminate(const std::string& reason);
+  void give_back(const std::string& reason);
+  void tell_pager(const nlohmann::json& message);
+  void remind_pager();
+  ReceptionOutcome finish(ReceptionEnd end, std::string message);
+
+  ReceptionHost& host_;
+  Mailbox& mailbox_;
+  ReceptionLimits limits_;
+
+  std::optional<WaitingVm> vm_;
+  std::optional<Helper> pager_;
+  UniqueFd page_map_;
+  MigrationSetup setup_;
+
+  Stage stage_ = Stage::kWaiting;
+  bool pager_closed_ = false;
+  bool pager_done_ = false;  // it said so: the source knows how it ended
+  bool source_connected_ = false;
+  bool qmp_lost_ = false;
+  bool was_running_ = true;
+  bool terminating_ = false;
+  bool quit_sent_ = false;
+  std::optional<uint64_t> cont_id_;
+  std::optional<ExitStatus> exit_;
+  std::optional<std::string> aborted_;
+  bool drained_ = false;
+  std::string shutdown_reason_;
+  std::string end_message_;
+  nlohmann::json last_words_;  // what the pager must tell the source, said again if it restarts
+  std::optional<Clock::time_point> give_up_at_;
+  Clock::time_point pager_started_;
+};
+
+}  // namespace vmhop

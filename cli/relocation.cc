@@ -1,0 +1,190 @@
+#include "cli/relocation.h"
+
+#include <spdlog/spdlog.h>
+
+#include "cli/json_access.h"
+#include "cli/source_rollback.h"
+
+namespace vmhop {
+namespace {
+
+using nlohmann::json;
+
+json regions_to_json(const std::vector<RegionRecord>& regions) {
+  json list = json::array();
+  for (const RegionRecord& region : regions) {
+    list.push_back({{"id", region.id}, {"size", region.size}, {"page_size", region.page_size}});
+  }
+  return list;
+}
+
+json phase(const char* name) {
+  return {{"event", "phase"}, {"phase", name}};
+}
+
+}  // namespace
+
+RelocationOutcome Relocation::run() {
+  Status done = prepare();
+  if (done) done = stop_vm();
+  if (done) done = hand_over();
+  if (!done && !committed_ && !settle_whether_committed(done.error())) {
+    return roll_back(done.error());
+  }
+  return follow();
+}
+
+Status Relocation::prepare() {
+  host_.report(phase("preparing"));
+  VMHOP_ASSIGN(qmp_, host_.connect_qmp());
+  VMHOP_ASSIGN(SourceFacts facts, check_source(*qmp_, host_.regions()));
+  if (host_.commit_recorded()) {
+    // Of a relocation whose VM was handed back: it runs here, so the record is void.
+    spdlog::warn("{}: removing the commit record of an earlier relocation", host_.vm_name());
+    VMHOP_TRY(host_.forget_commit());
+  }
+  discards_blocked_ = true;
+  VMHOP_TRY(host_.block_discards());
+  VMHOP_TRY(start_exporter(facts));
+  auto deadline = Clock::now() + request_.prepare_timeout;
+  return wait_until([this] { return prepared_; }, deadline, "preparing the destination");
+}
+
+Status Relocation::start_exporter(const SourceFacts& facts) {
+  VMHOP_ASSIGN(exporter_, host_.start_exporter());
+  json start = {{"cmd", "start"},
+                {"vm", host_.vm_name()},
+                {"machine", facts.machine},
+                {"qemu_version", facts.qemu_version},
+                {"key", request_.key},
+                {"host", request_.host},
+                {"port", request_.port},
+                {"runtime_dir", host_.runtime_directory()},
+                {"plain_data", request_.plain_data},
+                {"fault_lanes", 1},
+                {"bulk_lanes", 2},
+                {"regions", regions_to_json(host_.regions())}};
+  return exporter_->channel.send(start, host_.memory_fds());
+}
+
+Status Relocation::stop_vm() {
+  VMHOP_TRY(setup_.apply(*qmp_, MigrationSide::kSource));
+  // Once more: the user may have plugged something in while the destination got ready.
+  VMHOP_TRY(check_source(*qmp_, host_.regions()));
+  // Asked last, so that a VM which its user pauses or continues meanwhile keeps that state.
+  while (qmp_->take_event()) {
+  }
+  VMHOP_ASSIGN(std::string state, query_run_state(*qmp_));
+  was_running_ = state == "running";
+  VMHOP_TRY(trouble());
+
+  host_.report(phase("switching"));
+  migrate_started_ = true;
+  std::string uri = "unix:" + host_.runtime_directory() + "/migrate.sock";
+  VMHOP_TRY(qmp_->execute("migrate", {{"uri", uri}}));
+  return wait_until([this] { return migration_ == "pre-switchover"; },
+                    Clock::now() + request_.switch_timeout, "stopping the VM");
+}
+
+Status Relocation::hand_over() {
+  auto deadline = Clock::now() + request_.switch_timeout;
+  VMHOP_TRY(exporter_->channel.send(
+      {{"cmd", "read_point"}, {"was_running", was_running_}, {"stopped_ns", stopped_ns_}}));
+  VMHOP_TRY(
+      qmp_->execute("migrate-continue", {{"state", "pre-switchover"}}, request_.switch_timeout));
+  VMHOP_TRY(wait_until([this] { return migration_ == "completed"; }, deadline,
+                       "handing device state over"));
+  VMHOP_TRY(exporter_->channel.send({{"cmd", "source_completed"}}));
+  return wait_until([this] { return committed_; }, deadline, "the commit");
+}
+
+bool Relocation::settle_whether_committed(const Error& cause) {
+  if (!exporter_) return false;
+  if (!exporter_failed_ && !exporter_aborted_ && !exporter_closed_) {
+    // An answer that is already under way decides: the abort is void if it says "committed".
+    if (!exporter_->channel.send({{"cmd", "abort"}, {"reason", cause.message()}})) {
+      exporter_closed_ = true;
+    }
+    auto deadline = Clock::now() + limits_.settle;
+    while (!committed_ && !exporter_failed_ && !exporter_aborted_ && !exporter_closed_ &&
+           Clock::now() < deadline) {
+      if (!pump(deadline)) break;
+    }
+  }
+  if (committed_) return true;
+  if (!exporter_failed_ && !exporter_aborted_) {
+    // It did not say: once reaped it decides nothing any more, and a decision it made is on disk.
+    // (One that did say so stays for a while, to tell a destination that waits for the decision.)
+    exporter_->kill_and_reap();
+    exporter_closed_ = true;
+  }
+  committed_ = host_.commit_recorded();
+  if (committed_) spdlog::error("{}: the exporter is gone but has committed", host_.vm_name());
+  return committed_;
+}
+
+RelocationOutcome Relocation::roll_back(Error cause) {
+  // The cause may be nothing but "closed": what the exporter said before is the better message.
+  if (exporter_failed_ && !abort_requested_) cause = *exporter_failed_;
+  host_.report(phase("rolling_back"));
+  Status resumed = resume_vm();
+  if (discards_blocked_) host_.allow_discards();
+  if (!resumed && host_.qemu_has_exited()) {
+    return {RelocationEnd::kVmGone, cause.kind(), cause.message(), {}};
+  }
+  if (!resumed) {
+    return {RelocationEnd::kStaysHere,
+            cause.kind(),
+            fmt::format("{}; and the VM does not run: {}. Look at its monitor", cause.message(),
+                        resumed.error().message()),
+            {}};
+  }
+  return {RelocationEnd::kStaysHere, cause.kind(), cause.message(), {}};
+}
+
+Status Relocation::resume_vm() {
+  if (!qmp_) return ok_status();
+  if (qmp_lost_) {
+    if (host_.qemu_has_exited()) return Error("QEMU has exited", ErrorKind::kClosed);
+    VMHOP_ASSIGN(qmp_, host_.connect_qmp());
+    qmp_lost_ = false;
+  }
+  if (migrate_started_) {
+    VMHOP_TRY(resume_at_source(*qmp_, was_running_ ? ResumeVm::kYes : ResumeVm::kLeavePaused,
+                               limits_.roll_back));
+  }
+  if (auto restored = setup_.restore(*qmp_); !restored) {
+    spdlog::warn("{}: {}", host_.vm_name(), restored.error().message());
+  }
+  return ok_status();
+}
+
+Status Relocation::wait_until(const std::function<bool()>& reached, Clock::time_point deadline,
+                              const char* waiting_for) {
+  auto started = Clock::now();
+  for (;;) {
+    if (reached()) return ok_status();
+    VMHOP_TRY(trouble());
+    if (Clock::now() >= deadline) {
+      auto taken = std::chrono::duration<double>(Clock::now() - started).count();
+      return Error(fmt::format("{} was not done after {:.1f} s", waiting_for, taken),
+                   ErrorKind::kTimedOut);
+    }
+    VMHOP_TRY(pump(deadline));
+  }
+}
+
+Status Relocation::trouble() const {
+  if (abort_requested_) return *abort_requested_;
+  if (exporter_failed_) return *exporter_failed_;
+  if (exporter_aborted_) return Error("the destination aborted", ErrorKind::kAborted);
+  if (exporter_closed_) return Error("the exporter ended unexpectedly", ErrorKind::kClosed);
+  if (qmp_lost_) return Error("QEMU closed its monitor", ErrorKind::kClosed);
+  if (migration_ == "failed" || migration_ == "cancelled" || migration_ == "cancelling") {
+    return errorf("QEMU's migration of the device state {}",
+                  migration_ == "failed" ? "failed" : "was cancelled");
+  }
+  return ok_status();
+}
+
+}  // namespace vmhop

@@ -1,0 +1,164 @@
+// Relocates a running VM away from here: drives QEMU (by QMP) and the exporter (by its channel)
+// through one relocation, from the first check to drained. Runs in a thread of its own, which owns
+// both connections; docs/protocol-local.md tells the exporter's side of the story.
+//
+// Never two, never none. The exporter cannot commit before it was told "source_completed", which
+// is said only once QEMU is in postmigrate, where it never resumes by itself. And the VM is resumed
+// here only when nothing can commit any more: the exporter said so ("aborted", "failed"), or it is
+// reaped and has left no commit record.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "backend/base/result.h"
+#include "cli/helper_process.h"
+#include "cli/mailbox.h"
+#include "cli/migration_setup.h"
+#include "cli/qmp_client.h"
+#include "cli/source_checks.h"
+#include "cli/vm_record.h"
+
+namespace vmhop {
+
+struct RelocationRequest {
+  std::string host;
+  uint16_t port = 0;
+  std::string key;  // hex
+  bool plain_data = false;
+  std::chrono::milliseconds prepare_timeout{30'000};  // until the destination is ready
+  std::chrono::milliseconds switch_timeout{10'000};   // from STOP to the commit
+};
+
+struct RelocationLimits {
+  std::chrono::milliseconds settle{10'000};     // for the exporter to answer an abort
+  std::chrono::milliseconds grace{2'000};       // for the exporter to exit once it is over
+  std::chrono::milliseconds roll_back{15'000};  // for QEMU to run again
+  std::chrono::milliseconds leave{5'000};       // to hear that the VM runs, before leaving it alone
+};
+
+// What a relocation needs of the VM's supervisor. Called from the relocation's thread.
+class RelocationHost {
+ public:
+  RelocationHost() = default;
+  RelocationHost(const RelocationHost&) = delete;
+  RelocationHost& operator=(const RelocationHost&) = delete;
+  virtual ~RelocationHost() = default;
+
+  virtual std::string vm_name() const = 0;
+  virtual std::string runtime_directory() const = 0;
+  virtual std::vector<RegionRecord> regions() const = 0;
+  virtual std::vector<int> memory_fds() const = 0;  // in the order of regions()
+
+  virtual Result<QmpClient> connect_qmp() = 0;
+  virtual Result<Helper> start_exporter() = 0;
+
+  virtual Status block_discards() = 0;
+  virtual void allow_discards() = 0;
+
+  virtual void freeze_qemu() = 0;  // SIGSTOP
+  virtual void thaw_qemu() = 0;
+  virtual void end_qemu() = 0;  // SIGKILL, and reaped
+  virtual bool qemu_has_exited() = 0;
+
+  virtual bool commit_recorded() const = 0;
+  virtual Status forget_commit() = 0;
+
+  // News for whoever watches: JSON with "event", see docs/protocol-local.md.
+  virtual void report(const nlohmann::json& event) = 0;
+};
+
+enum class RelocationEnd {
+  kStaysHere,   // not committed (or handed back): the VM is this host's, and as it was
+  kVmGone,      // not committed, but its QEMU ended by itself meanwhile
+  kDrained,     // the VM is the destination's, whole
+  kEndedThere,  // committed; it ended at the destination before it was drained
+  kDropped,     // committed; an operator gave the memory up
+  kLeft,        // committed; the exporter goes on without this supervisor
+};
+
+struct RelocationOutcome {
+  RelocationEnd end;
+  ErrorKind kind = ErrorKind::kFailed;  // of kStaysHere
+  std::string message;
+  nlohmann::json report;  // the exporter's, of kDrained
+};
+
+class Relocation {
+ public:
+  Relocation(RelocationHost& host, Mailbox& mailbox, RelocationRequest request,
+             RelocationLimits limits = {})
+      : host_(host), mailbox_(mailbox), request_(std::move(request)), limits_(limits) {}
+
+  // Blocks until the relocation has ended either way.
+  RelocationOutcome run();
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  // The way to the commit, in order; any error ends it before the commit.
+  Status prepare();
+  Status start_exporter(const SourceFacts& facts);
+  Status stop_vm();
+  Status hand_over();
+
+  // After an error: whether the exporter committed nevertheless.
+  bool settle_whether_committed(const Error& cause);
+  RelocationOutcome roll_back(Error cause);
+  Status resume_vm();
+  // After the commit.
+  RelocationOutcome follow();
+  RelocationOutcome take_back();
+  std::optional<RelocationOutcome> react_after_commit();
+  RelocationOutcome finish(RelocationEnd end, std::string message);
+  void note_exporter_gone();
+
+  // Reads what QEMU, the exporter and the mailbox have, waiting until `deadline` for any of it.
+  Status pump(Clock::time_point deadline);
+  Status wait_until(const std::function<bool()>& reached, Clock::time_point deadline,
+                    const char* waiting_for);
+  // What makes going on towards the commit impossible.
+  Status trouble() const;
+  void read_exporter();
+  void read_qmp();
+  void read_mailbox();
+  void on_exporter(const nlohmann::json& message);
+  void on_qmp(const QmpEvent& event);
+
+  RelocationHost& host_;
+  Mailbox& mailbox_;
+  RelocationRequest request_;
+  RelocationLimits limits_;
+
+  std::optional<QmpClient> qmp_;
+  std::optional<Helper> exporter_;
+  MigrationSetup setup_;
+  bool discards_blocked_ = false;
+  bool migrate_started_ = false;
+  bool qemu_frozen_ = false;
+
+  // What was seen so far.
+  std::string migration_;     // the status in QEMU's latest MIGRATION event
+  bool was_running_ = false;  // when the migration began
+  int64_t stopped_ns_ = 0;    // STOP's timestamp
+  bool qmp_lost_ = false;
+  bool prepared_ = false;
+  bool committed_ = false;
+  bool exporter_aborted_ = false;
+  bool exporter_closed_ = false;
+  bool exporter_gone_noted_ = false;
+  std::optional<Error> exporter_failed_;
+  bool running_there_ = false;
+  bool dropped_ = false;
+  std::optional<std::string> returned_;
+  std::optional<std::string> ended_;
+  std::optional<nlohmann::json> drained_;
+  std::optional<Error> abort_requested_;
+  std::optional<Clock::time_point> leave_by_;
+};
+
+}  // namespace vmhop

@@ -1,0 +1,253 @@
+#include "cli/supervisor.h"
+
+#include <poll.h>
+#include <signal.h>  // NOLINT(modernize-deprecated-headers): POSIX signals, not C's
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include "cli/exit_codes.h"
+#include "cli/json_access.h"
+#include "cli/terminal.h"
+
+namespace vmhop {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::chrono::seconds kStartTimeout{60};
+constexpr std::chrono::seconds kQuitTimeout{10};
+
+}  // namespace
+
+Result<int> run_vm(const RunOptions& options) {
+  TerminalGuard terminal;
+  VMHOP_ASSIGN(auto supervisor, Supervisor::create(options.name, options.qemu, VmRole::kRun));
+  VMHOP_TRY(supervisor->start_vm());
+  return supervisor->serve();
+}
+
+Result<int> receive_vm(const ReceiveOptions& options) {
+  TerminalGuard terminal;
+  VMHOP_ASSIGN(Secret key, load_key(options.key_path));
+  VMHOP_ASSIGN(HostPort address, parse_host_port(options.listen));
+  VMHOP_ASSIGN(auto supervisor, Supervisor::create(options.name, options.qemu, VmRole::kReceive));
+  VMHOP_ASSIGN(UniqueFd listening, listen_tcp(address));
+  VMHOP_ASSIGN(address.port, local_port(listening.get()));
+  VMHOP_TRY(supervisor->start_receiving(std::move(key), std::move(listening), address.to_string(),
+                                        options.once));
+  return supervisor->serve();
+}
+
+Supervisor::Supervisor(NameClaim claim, QemuCommand command, EndSignals signals,
+                       std::unique_ptr<EventLoop> loop, const std::string& name, VmRole role)
+    : claim_(std::move(claim)),
+      command_(std::move(command)),
+      signals_(std::move(signals)),
+      loop_(std::move(loop)),
+      name_(name),
+      view_(name, "starting") {
+  record_.vm = name;
+  record_.role = role == VmRole::kRun ? "run" : "receive";
+  if (auto self = identify_process(::getpid())) record_.supervisor = *self;
+  uint64_t bytes = 0;
+  for (const RegionSpec& region : command_.regions())
+    bytes += region.size;
+  view_.set("role", record_.role);
+  view_.set("ram_mib", bytes >> 20);
+  view_.set("pid", record_.supervisor.pid);
+}
+
+Supervisor::~Supervisor() {
+  join_worker();
+  server_.reset();
+  leave();
+}
+
+Result<std::unique_ptr<Supervisor>> Supervisor::create(const std::string& name,
+                                                       const std::vector<std::string>& qemu,
+                                                       VmRole role) {
+  VMHOP_ASSIGN(QemuCommand command, QemuCommand::translate(qemu, role));
+  VMHOP_ASSIGN(std::string base, runtime_base());
+  VMHOP_ASSIGN(NameClaim claim, NameClaim::take(base, name));
+  VMHOP_ASSIGN(EndSignals signals, EndSignals::block());
+  VMHOP_ASSIGN(auto loop, EventLoop::create());
+  std::unique_ptr<Supervisor> self(new Supervisor(std::move(claim), std::move(command),
+                                                  std::move(signals), std::move(loop), name, role));
+  self->record_.argv = qemu;
+  VMHOP_ASSIGN(self->server_,
+               ControlServer::start(*self->loop_, self->claim_.paths().control_socket(),
+                                    {[raw = self.get()](ClientId client, const json& request) {
+                                       raw->on_request(client, request);
+                                     },
+                                     [raw = self.get()](ClientId client) {
+                                       if (raw->waiting_ && raw->waiting_->client == client)
+                                         raw->waiting_.reset();
+                                     }}));
+  self->loop_->set(self->signals_.fd(), POLLIN, [raw = self.get()](short) { raw->on_signal(); });
+  return self;
+}
+
+Result<int> Supervisor::serve() {
+  while (!exit_code_)
+    VMHOP_TRY(loop_->run());
+  return *exit_code_;
+}
+
+// The VM --------------------------------------------------------------------------------------
+
+Status Supervisor::start_vm() {
+  VMHOP_ASSIGN(auto vm, VmProcess::start(command_, claim_.paths(), VmRole::kRun));
+  adopt(std::move(vm));
+  if (auto watched = watch_vm(); !watched) {
+    ExitStatus end = vm_->child().kill_and_reap();
+    // QEMU has said what it does not like; its code is the answer.
+    if (watched.error().kind() != ErrorKind::kClosed) return watched.error();
+    spdlog::error("{}: QEMU {} before the VM was up", name_, end.describe());
+    exit_code_ = end.shell_code() == 0 ? kExitSupervisor : end.shell_code();
+    return ok_status();
+  }
+  spdlog::info("{} runs here; `vmhop relocate {} HOST:PORT` moves it", name_, name_);
+  return ok_status();
+}
+
+void Supervisor::adopt(std::shared_ptr<VmProcess> vm) {
+  vm_ = std::move(vm);
+  note_vm(vm_);
+}
+
+void Supervisor::note_vm(const std::shared_ptr<VmProcess>& vm) {
+  record_.qemu = vm->child().identity();
+  record_.regions = region_records(*vm);
+  view_.set("qemu_pid", record_.qemu.pid);
+  write_record();
+}
+
+void Supervisor::write_record() {
+  if (auto written = write_vm_record(claim_.paths().directory(), record_); !written) {
+    spdlog::warn("{}: {}", name_, written.error().message());
+  }
+}
+
+// From here on the VM is this supervisor's: its events, and its end.
+Status Supervisor::watch_vm() {
+  VMHOP_ASSIGN(lifecycle_, QmpClient::connect(claim_.paths().lifecycle_qmp(),
+                                              QmpClient::Clock::now() + kStartTimeout,
+                                              [this] { return vm_->check_alive(); }));
+  VMHOP_ASSIGN(json status, lifecycle_->execute("query-status"));
+  view_.set_state(flag_of(status, "running", true) ? "running" : "paused");
+  loop_->set(lifecycle_->fd(), POLLIN, [this](short) { on_lifecycle_input(); });
+  loop_->set(
+      vm_->child().pidfd(), POLLIN, [this](short) { on_qemu_exit(); }, 1);
+  return ok_status();
+}
+
+void Supervisor::on_lifecycle_input() {
+  Status read = lifecycle_->process_input();
+  while (auto event = lifecycle_->take_event()) {
+    // While the VM is being relocated its states are the relocation's.
+    if (working_) continue;
+    if (event->name == "STOP") view_.set_state("paused");
+    if (event->name == "RESUME") view_.set_state("running");
+  }
+  if (!read) loop_->remove(lifecycle_->fd());
+}
+
+void Supervisor::on_qemu_exit() {
+  qemu_exit_ = vm_->child().poll();
+  if (!qemu_exit_) return;
+  loop_->remove(vm_->child().pidfd());
+  // Whether this is the VM's end is the relocation's to say.
+  if (!working_) finish(qemu_exit_->shell_code());
+}
+
+// The worker ----------------------------------------------------------------------------------
+
+SideNews Supervisor::side_news(ProcessIdentity VmRecord::*helper) {
+  return {[this](const json& event) { loop_->post([this, event] { on_event(event); }); },
+          [this, helper](std::shared_ptr<ChildProcess> child) {
+            loop_->post([this, helper, child = std::move(child)] {
+              record_.*helper = child->identity();
+              write_record();
+              reap_when_gone(child);
+            });
+          }};
+}
+
+void Supervisor::reap_when_gone(const std::shared_ptr<ChildProcess>& child) {
+  loop_->set(child->pidfd(), POLLIN, [this, child](short) {
+    if (child->poll()) loop_->remove(child->pidfd());
+  });
+}
+
+void Supervisor::on_event(const json& event) {
+  view_.on_event(event, VmView::Clock::now());
+  std::string name = text_of(event, "event");
+  if (relocating_for_ != 0) server_->send(relocating_for_, event);
+  if (name == "connected") {
+    spdlog::info("{}: connected from {}", name_, text_of(event, "peer"));
+  } else if (name == "arrived") {
+    spdlog::info("{} runs here; its memory follows", name_);
+  } else if (name == "in_doubt") {
+    spdlog::warn(
+        "{}: the link was lost after the VM's state was loaded ({}). The source alone knows "
+        "whether it gave the VM away: waiting for it",
+        name_, text_of(event, "message"));
+  } else if (name == "link") {
+    spdlog::warn("{}: link {}: {}", name_, flag_of(event, "up", true) ? "up" : "down",
+                 text_of(event, "message"));
+  }
+}
+
+void Supervisor::join_worker() {
+  if (worker_.joinable()) worker_.join();
+  working_ = false;
+}
+
+// The end -------------------------------------------------------------------------------------
+
+void Supervisor::on_signal() {
+  while (int number = signals_.take()) {
+    bool again = std::exchange(terminating_, true);
+    const char* name = ::sigabbrev_np(number);
+    spdlog::info("{}: SIG{}: ending{}", name_, name, again ? " at once" : "");
+    if (waiting_) refuse(std::exchange(waiting_, std::nullopt)->client, "the VM is being ended");
+    if (working_) {
+      mailbox_->put(Request::kTerminate, fmt::format("the supervisor was ended by SIG{}", name));
+    } else if (again || !lifecycle_) {
+      if (vm_) vm_->child().signal(SIGKILL);
+      if (!vm_ || qemu_exit_) finish(kExitDone);
+    } else {
+      quit_qemu();
+    }
+  }
+}
+
+void Supervisor::quit_qemu() {
+  if (qemu_exit_) return finish(qemu_exit_->shell_code());
+  // Never waited for: a QEMU whose main thread hangs is killed when its time is over.
+  if (auto sent = lifecycle_->send("quit"); !sent) vm_->child().signal(SIGKILL);
+  loop_->after(kQuitTimeout, [this] {
+    if (qemu_exit_) return;
+    spdlog::warn("{}: QEMU did not quit and is killed", name_);
+    vm_->child().signal(SIGKILL);
+  });
+}
+
+void Supervisor::finish(int exit_code) {
+  exit_code_ = exit_code;
+  loop_->stop();
+}
+
+// The directory stays while anybody needs it: an exporter with memory, a pager with a message, a
+// frozen QEMU.
+void Supervisor::leave() {
+  Liveness life = look_for_life(claim_.paths());
+  if (life.exporter || life.pager || life.qemu || life.commit_recorded || keeps_directory_) {
+    record_.supervisor = {};
+    write_record();
+  } else {
+    claim_.remove();
+  }
+}
+
+}  // namespace vmhop

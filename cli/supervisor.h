@@ -1,0 +1,130 @@
+// The process behind `vmhop run` and `vmhop receive`: starts QEMU, answers on the control socket,
+// and has its VM relocated or received. Its main thread runs an event loop and owns everything
+// here; a relocation or reception runs in one worker thread beside it.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "backend/base/event_loop.h"
+#include "backend/base/result.h"
+#include "backend/session/tcp.h"
+#include "cli/control_server.h"
+#include "cli/destination_side.h"
+#include "cli/mailbox.h"
+#include "cli/qemu_command.h"
+#include "cli/runtime_dir.h"
+#include "cli/signals.h"
+#include "cli/source_side.h"
+#include "cli/vm_process.h"
+#include "cli/vm_view.h"
+
+namespace vmhop {
+
+struct RunOptions {
+  std::string name;
+  std::vector<std::string> qemu;
+};
+
+struct ReceiveOptions {
+  std::string name;
+  std::vector<std::string> qemu;
+  std::string listen;  // [HOST]:PORT
+  std::string key_path;
+  bool once = false;  // give up after the first attempt that fails
+};
+
+// Return vmhop's exit code. An error is one of vmhop's own, from before QEMU was up.
+Result<int> run_vm(const RunOptions& options);
+Result<int> receive_vm(const ReceiveOptions& options);
+
+class Supervisor {
+ public:
+  // Takes the name and opens the control socket.
+  static Result<std::unique_ptr<Supervisor>> create(const std::string& name,
+                                                    const std::vector<std::string>& qemu,
+                                                    VmRole role);
+  ~Supervisor();
+
+  Status start_vm();
+  Status start_receiving(Secret key, UniqueFd listening, const std::string& address, bool once);
+  // Serves until the VM has ended or left; returns the exit code.
+  Result<int> serve();
+
+ private:
+  using ClientId = ControlServer::ClientId;
+  struct Waiting {
+    ClientId client;
+    RelocationRequest request;
+  };
+
+  Supervisor(NameClaim claim, QemuCommand command, EndSignals signals,
+             std::unique_ptr<EventLoop> loop, const std::string& name, VmRole role);
+
+  // The VM.
+  void adopt(std::shared_ptr<VmProcess> vm);
+  Status watch_vm();
+  void on_lifecycle_input();
+  void on_qemu_exit();
+  void note_vm(const std::shared_ptr<VmProcess>& vm);
+  void write_record();
+
+  // Requests.
+  void on_request(ClientId client, const nlohmann::json& request);
+  void on_relocate(ClientId client, const nlohmann::json& request);
+  void on_abort(ClientId client);
+  void on_drop(ClientId client);
+  void refuse(ClientId client, const std::string& message);
+
+  // The worker.
+  SideNews side_news(ProcessIdentity VmRecord::*helper);
+  void reap_when_gone(const std::shared_ptr<ChildProcess>& child);
+  void on_event(const nlohmann::json& event);
+  void start_relocation(Waiting waiting);
+  void on_relocated(const RelocationOutcome& outcome);
+  void start_reception();
+  void on_received(const ReceptionOutcome& outcome);
+  void on_vm_arrived();
+  void join_worker();
+
+  // The end.
+  void on_signal();
+  void quit_qemu();
+  void finish(int exit_code);
+  void leave();
+
+  NameClaim claim_;
+  QemuCommand command_;
+  EndSignals signals_;
+  std::unique_ptr<EventLoop> loop_;
+  std::string name_;
+  VmView view_;
+  VmRecord record_;
+  std::unique_ptr<ControlServer> server_;
+
+  std::shared_ptr<VmProcess> vm_;
+  std::optional<QmpClient> lifecycle_;
+  std::optional<ExitStatus> qemu_exit_;
+
+  std::thread worker_;
+  bool working_ = false;
+  std::unique_ptr<Mailbox> mailbox_;
+  std::unique_ptr<SourceSide> source_;
+  std::unique_ptr<DestinationSide> destination_;
+  std::optional<RelocationRequest> relocating_to_;
+  ClientId relocating_for_ = 0;
+  std::optional<ClientId> dropping_for_;
+  std::optional<Waiting> waiting_;  // for the VM to be drained here
+
+  bool once_ = false;
+  bool terminating_ = false;
+  bool keeps_directory_ = false;
+  std::chrono::steady_clock::time_point attempt_started_;
+  std::optional<int> exit_code_;
+};
+
+}  // namespace vmhop

@@ -1,0 +1,189 @@
+// What becomes of the VM and of its supervisor when a relocation or a reception is over.
+#include <spdlog/spdlog.h>
+
+#include "cli/exit_codes.h"
+#include "cli/json_access.h"
+#include "cli/supervisor.h"
+
+namespace vmhop {
+namespace {
+
+using nlohmann::json;
+
+// Between two attempts to receive when the first failed at once.
+constexpr std::chrono::seconds kAttemptPause{1};
+
+const char* end_name(RelocationEnd end) {
+  switch (end) {
+    case RelocationEnd::kStaysHere:
+      return "stays_here";
+    case RelocationEnd::kVmGone:
+      return "vm_gone";
+    case RelocationEnd::kDrained:
+      return "drained";
+    case RelocationEnd::kEndedThere:
+      return "ended";
+    case RelocationEnd::kDropped:
+      return "dropped";
+    case RelocationEnd::kLeft:
+      return "left";
+  }
+  return "unknown";
+}
+
+const char* kind_name(ErrorKind kind) {
+  switch (kind) {
+    case ErrorKind::kRefused:
+      return "refused";
+    case ErrorKind::kTimedOut:
+      return "timed_out";
+    case ErrorKind::kClosed:
+      return "closed";
+    case ErrorKind::kAborted:
+      return "aborted";
+    case ErrorKind::kFailed:
+      break;
+  }
+  return "failed";
+}
+
+}  // namespace
+
+void Supervisor::on_relocated(const RelocationOutcome& outcome) {
+  join_worker();
+  // An exporter that still has something to tell the destination does so without a name here.
+  record_.exporter = {};
+  std::string peer = std::exchange(record_.peer, "");
+  relocating_to_.reset();
+  json result = {{"event", "result"},
+                 {"end", end_name(outcome.end)},
+                 {"kind", kind_name(outcome.kind)},
+                 {"message", outcome.message},
+                 {"report", outcome.report}};
+  ClientId client = std::exchange(relocating_for_, 0);
+  server_->send(client, result);
+  if (dropping_for_) {
+    server_->send(*dropping_for_, {{"event", "dropped"}});
+    dropping_for_.reset();
+  }
+  switch (outcome.end) {
+    case RelocationEnd::kStaysHere: {
+      spdlog::warn("{}: not relocated to {}: {}", name_, peer, outcome.message);
+      view_.forget_relocation();
+      view_.set("peer", nullptr);
+      json status;
+      if (auto asked = lifecycle_->execute("query-status")) status = *asked;
+      view_.set_state(flag_of(status, "running", true) ? "running" : "paused");
+      write_record();
+      if (qemu_exit_) return finish(qemu_exit_->shell_code());
+      if (terminating_) quit_qemu();
+      return;
+    }
+    case RelocationEnd::kVmGone:
+      if (!qemu_exit_) qemu_exit_ = vm_->child().poll();
+      return finish(qemu_exit_ ? qemu_exit_->shell_code() : kExitSupervisor);
+    case RelocationEnd::kDrained:
+      spdlog::info("{} runs at {}; nothing of it is left here", name_, peer);
+      return finish(kExitDone);
+    case RelocationEnd::kEndedThere:
+      spdlog::warn("{} ended at {} before it was drained: {}", name_, peer, outcome.message);
+      return finish(kExitDone);
+    case RelocationEnd::kDropped:
+      spdlog::warn("{}: its memory was given up before {} had all of it", name_, peer);
+      return finish(kExitDone);
+    case RelocationEnd::kLeft:
+      spdlog::info("{}: {}; follow it with `vmhop status {}`", name_, outcome.message, name_);
+      keeps_directory_ = true;
+      record_.peer = peer;
+      return finish(kExitDone);
+  }
+}
+
+// Receiving -----------------------------------------------------------------------------------
+
+Status Supervisor::start_receiving(Secret key, UniqueFd listening, const std::string& address,
+                                   bool once) {
+  once_ = once;
+  view_.set("listen", address);
+  destination_ = std::make_unique<DestinationSide>(
+      name_, claim_.paths(), command_, std::move(key), std::move(listening),
+      side_news(&VmRecord::pager), [this](std::shared_ptr<VmProcess> vm) {
+        loop_->post([this, vm = std::move(vm)] { note_vm(vm); });
+      });
+  spdlog::info("{}: receiving on {}", name_, address);
+  start_reception();
+  return ok_status();
+}
+
+void Supervisor::start_reception() {
+  if (terminating_) return finish(kExitDone);
+  auto mailbox = Mailbox::create();
+  if (!mailbox) {
+    spdlog::error("{}: {}", name_, mailbox.error().message());
+    return finish(kExitSupervisor);
+  }
+  mailbox_ = std::move(*mailbox);
+  view_.forget_relocation();
+  view_.set_state("waiting");
+  attempt_started_ = VmView::Clock::now();
+  working_ = true;
+  worker_ = std::thread([this] {
+    Reception reception(*destination_, *mailbox_);
+    ReceptionOutcome outcome = reception.run();
+    loop_->post([this, outcome] { on_received(outcome); });
+  });
+}
+
+void Supervisor::on_received(const ReceptionOutcome& outcome) {
+  join_worker();
+  if (dropping_for_) {
+    server_->send(*dropping_for_, {{"event", "dropped"}});
+    dropping_for_.reset();
+  }
+  if (waiting_ && outcome.end != ReceptionEnd::kDrained) {
+    refuse(std::exchange(waiting_, std::nullopt)->client,
+           fmt::format("{} is no longer here: {}", name_, outcome.message));
+  }
+  switch (outcome.end) {
+    case ReceptionEnd::kDrained:
+      return on_vm_arrived();
+    case ReceptionEnd::kAborted: {
+      spdlog::warn("{} did not arrive: {}{}", name_, outcome.message,
+                   once_ ? "" : ". Waiting for the next attempt");
+      if (once_) return finish(kExitFailed);
+      auto lasted = VmView::Clock::now() - attempt_started_;
+      if (lasted > kAttemptPause) return start_reception();
+      view_.set_state("waiting");
+      loop_->after(kAttemptPause, [this] { start_reception(); });
+      return;
+    }
+    case ReceptionEnd::kVmEnded:
+      spdlog::info("{}: {}", name_, outcome.message);
+      return finish(outcome.exit.shell_code());
+    case ReceptionEnd::kTerminated:
+      return finish(kExitDone);
+    case ReceptionEnd::kFailed:
+      spdlog::error("{}: {}", name_, outcome.message);
+      return finish(kExitSupervisor);
+  }
+}
+
+// Whole: from here on it is what `vmhop run` has.
+void Supervisor::on_vm_arrived() {
+  adopt(destination_->vm());
+  destination_.reset();
+  record_.role = "run";
+  record_.pager = {};
+  view_.set("role", "run");
+  view_.set("listen", nullptr);
+  spdlog::info("{} is here with all of its memory", name_);
+  if (auto watched = watch_vm(); !watched) {
+    spdlog::error("{}: {}", name_, watched.error().message());
+    return finish(vm_->child().kill_and_reap().shell_code());
+  }
+  write_record();
+  if (terminating_) return quit_qemu();
+  if (waiting_) start_relocation(*std::exchange(waiting_, std::nullopt));
+}
+
+}  // namespace vmhop

@@ -1,0 +1,130 @@
+// The supervisor's control socket: what it answers and what it starts.
+#include <spdlog/spdlog.h>
+
+#include "cli/json_access.h"
+#include "cli/supervisor.h"
+
+namespace vmhop {
+namespace {
+
+using nlohmann::json;
+
+json error_event(const std::string& kind, const std::string& message) {
+  return {{"event", "error"}, {"kind", kind}, {"message", message}};
+}
+
+std::string duration_text(std::chrono::milliseconds duration) {
+  auto seconds = (duration.count() + 999) / 1000;
+  if (seconds < 120) return fmt::format("{} s", seconds);
+  return fmt::format("{} min", (seconds + 59) / 60);
+}
+
+}  // namespace
+
+void Supervisor::refuse(ClientId client, const std::string& message) {
+  server_->send(client, error_event("refused", message));
+}
+
+void Supervisor::on_request(ClientId client, const json& request) {
+  std::string command = text_of(request, "cmd");
+  if (command == "status") {
+    server_->send(client, view_.to_json());
+  } else if (command == "relocate") {
+    on_relocate(client, request);
+  } else if (command == "abort") {
+    on_abort(client);
+  } else if (command == "drop") {
+    on_drop(client);
+  } else {
+    server_->send(client, error_event("failed", "unknown command '" + command + "'"));
+  }
+}
+
+void Supervisor::on_relocate(ClientId client, const json& request) {
+  Waiting wanted{client, {}};
+  RelocationRequest& to = wanted.request;
+  to.host = text_of(request, "host");
+  to.port = static_cast<uint16_t>(number_of(request, "port"));
+  to.key = text_of(request, "key");
+  to.plain_data = flag_of(request, "plain_data", false);
+  to.prepare_timeout = std::chrono::milliseconds(
+      number_of(request, "prepare_timeout_ms", static_cast<uint64_t>(to.prepare_timeout.count())));
+  to.switch_timeout = std::chrono::milliseconds(
+      number_of(request, "switch_timeout_ms", static_cast<uint64_t>(to.switch_timeout.count())));
+
+  if (to.host.empty() || to.port == 0 || to.key.empty()) {
+    return refuse(client, "a relocation needs host, port and key");
+  }
+  if (terminating_) return refuse(client, "the VM is being ended");
+  if (relocating_to_) {
+    return refuse(client, fmt::format("{} is already being relocated to {}:{}", name_,
+                                      relocating_to_->host, relocating_to_->port));
+  }
+  if (waiting_) {
+    return refuse(client,
+                  fmt::format("a relocation of {} already waits until it is drained here", name_));
+  }
+  if (!working_ && !vm_) return refuse(client, fmt::format("{} is not here yet", name_));
+  if (!working_) return start_relocation(std::move(wanted));
+
+  // It is being received.
+  if (view_.state() != "arriving") {
+    return refuse(client, fmt::format("{} is not here yet: this side waits for it", name_));
+  }
+  if (flag_of(request, "wait", false)) {
+    waiting_ = std::move(wanted);
+    server_->send(client, {{"event", "waiting"}});
+    return;
+  }
+  auto left = view_.time_to_drain();
+  refuse(client,
+         fmt::format("{} has arrived but not all of its memory has{}. Use --wait to relocate it "
+                     "then",
+                     name_, left ? ": about " + duration_text(*left) + " to go" : ""));
+}
+
+void Supervisor::on_abort(ClientId client) {
+  if (waiting_) {
+    server_->send(std::exchange(waiting_, std::nullopt)->client,
+                  {{"event", "result"},
+                   {"end", "stays_here"},
+                   {"kind", "aborted"},
+                   {"message", "aborted while waiting"}});
+  } else if (relocating_to_) {
+    mailbox_->put(Request::kAbort, "aborted by the user");
+  } else {
+    refuse(client, "nothing to abort: no relocation is under way");
+  }
+}
+
+void Supervisor::on_drop(ClientId client) {
+  const std::string& state = view_.state();
+  if (state != "leaving" && state != "unresolved" && state != "in doubt") {
+    return refuse(client, fmt::format("nothing to drop: {} is {}", name_, state));
+  }
+  dropping_for_ = client;
+  mailbox_->put(Request::kDrop, "given up by an operator");
+}
+
+void Supervisor::start_relocation(Waiting waiting) {
+  auto mailbox = Mailbox::create();
+  if (!mailbox) return refuse(waiting.client, mailbox.error().message());
+  mailbox_ = std::move(*mailbox);
+  source_ =
+      std::make_unique<SourceSide>(name_, claim_.paths(), vm_, side_news(&VmRecord::exporter));
+  relocating_to_ = waiting.request;
+  relocating_for_ = waiting.client;
+  record_.peer = fmt::format("{}:{}", waiting.request.host, waiting.request.port);
+  view_.forget_relocation();
+  view_.set("peer", record_.peer);
+  view_.set_state("preparing");
+  working_ = true;
+  spdlog::info("{}: relocating to {}", name_, record_.peer);
+  worker_ = std::thread([this] {
+    Relocation relocation(*source_, *mailbox_, *relocating_to_);
+    RelocationOutcome outcome = relocation.run();
+    loop_->post([this, outcome] { on_relocated(outcome); });
+  });
+}
+
+}  // namespace vmhop

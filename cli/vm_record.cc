@@ -1,0 +1,81 @@
+#include "cli/vm_record.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "cli/json_access.h"
+
+namespace vmhop {
+namespace {
+
+constexpr size_t kMaxRecord = 1 << 20;
+
+nlohmann::json to_json(const ProcessIdentity& identity) {
+  return {{"pid", identity.pid}, {"start_time", identity.start_time}};
+}
+
+ProcessIdentity identity_of(const nlohmann::json& object) {
+  return {static_cast<pid_t>(number_of(object, "pid")), number_of(object, "start_time")};
+}
+
+}  // namespace
+
+Status write_vm_record(const std::string& directory, const VmRecord& record) {
+  nlohmann::json regions = nlohmann::json::array();
+  for (const RegionRecord& region : record.regions) {
+    regions.push_back({{"id", region.id}, {"size", region.size}, {"page_size", region.page_size}});
+  }
+  nlohmann::json body = {{"version", 1},
+                         {"vm", record.vm},
+                         {"role", record.role},
+                         {"supervisor", to_json(record.supervisor)},
+                         {"qemu", to_json(record.qemu)},
+                         {"exporter", to_json(record.exporter)},
+                         {"pager", to_json(record.pager)},
+                         {"argv", record.argv},
+                         {"regions", regions},
+                         {"peer", record.peer}};
+  std::string text = body.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  std::string path = directory + "/vm.json";
+  std::string fresh = path + ".new";
+  {
+    UniqueFd file(::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+    if (!file.valid()) return Error::from_errno("writing " + fresh, errno);
+    if (auto written = write_all(file.get(), std::as_bytes(std::span(text))); !written) {
+      return written.error().with("writing " + fresh);
+    }
+  }
+  if (std::rename(fresh.c_str(), path.c_str()) != 0) {
+    return Error::from_errno("replacing " + path, errno);
+  }
+  return ok_status();
+}
+
+std::optional<VmRecord> read_vm_record(const std::string& directory) {
+  auto text = read_file(directory + "/vm.json", kMaxRecord);
+  if (!text) return std::nullopt;
+  auto body = nlohmann::json::parse(*text, nullptr, false);
+  if (!body.is_object()) return std::nullopt;
+  VmRecord record;
+  record.vm = text_of(body, "vm");
+  record.role = text_of(body, "role");
+  record.supervisor = identity_of(member_of(body, "supervisor"));
+  record.qemu = identity_of(member_of(body, "qemu"));
+  record.exporter = identity_of(member_of(body, "exporter"));
+  record.pager = identity_of(member_of(body, "pager"));
+  record.peer = text_of(body, "peer");
+  for (const auto& argument : member_of(body, "argv")) {
+    if (argument.is_string()) record.argv.push_back(argument.get<std::string>());
+  }
+  for (const auto& region : member_of(body, "regions")) {
+    record.regions.push_back({text_of(region, "id"), number_of(region, "size"),
+                              static_cast<uint32_t>(number_of(region, "page_size"))});
+  }
+  return record;
+}
+
+}  // namespace vmhop

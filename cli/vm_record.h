@@ -1,0 +1,39 @@
+// vm.json in a VM's runtime directory: who belongs to this VM and how it was started. Written by
+// the supervisor at each change, read by whoever finds its directory later.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "backend/base/result.h"
+#include "cli/child_process.h"
+
+namespace vmhop {
+
+struct RegionRecord {
+  std::string id;
+  uint64_t size = 0;
+  uint32_t page_size = 0;
+  bool operator==(const RegionRecord&) const = default;
+};
+
+struct VmRecord {
+  std::string vm;
+  std::string role;  // "run" or "receive"
+  ProcessIdentity supervisor;
+  // pid 0: none.
+  ProcessIdentity qemu;
+  ProcessIdentity exporter;
+  ProcessIdentity pager;
+  std::vector<std::string> argv;  // what the user asked for, QEMU's program first
+  std::vector<RegionRecord> regions;
+  std::string peer;  // where the VM goes to, or came from
+};
+
+// Replaces the file in one step: a reader sees the old one or the new one.
+Status write_vm_record(const std::string& directory, const VmRecord& record);
+// Nothing when there is no readable record.
+std::optional<VmRecord> read_vm_record(const std::string& directory);
+
+}  // namespace vmhop
