@@ -38,7 +38,8 @@ DestinationRelocation::DestinationRelocation(EventLoop& loop, Options options,
       tell_(std::move(tell)),
       page_map_(std::move(page_map)),
       extents_(options_.regions.size()),
-      extents_done_(options_.regions.size()) {}
+      extents_done_(options_.regions.size()),
+      extents_final_(options_.regions.size()) {}
 
 DestinationRelocation::~DestinationRelocation() {
   *alive_ = false;
@@ -244,21 +245,24 @@ bool DestinationRelocation::all_lanes_there() const {
   return lanes_arrived_ == size_t{hello_.fault_lanes} + hello_.bulk_lanes;
 }
 
-// Nothing is read before the read point: the VM still runs at the source, and writes.
+// Nothing is read before the read point: the VM still runs at the source, and writes. Precaching
+// waits until the VM runs here: on a host with few CPUs it would take them from the two QEMUs that
+// save and load device state, and lengthen the blackout; what loading needs comes by faults.
 void DestinationRelocation::attach_lanes_if_allowed() {
   if (!may_read_ || state() >= DestinationState::kDrained) return;
   uint32_t page_size = options_.regions.front().page_size;
   for (const RegionInfo& region : options_.regions)
     page_size = std::min(page_size, region.page_size);
   for (AcceptedLane& lane : lanes_) {
+    bool is_fault_lane = lane.id.kind == LaneKind::kFault;
+    if (!lane.stream || (!is_fault_lane && !running_since_)) continue;
     auto source = std::make_unique<TcpPageSource>(std::move(lane.stream), page_size);
-    if (lane.id.kind == LaneKind::kFault) {
+    if (is_fault_lane) {
       pager_->attach_fault_source(std::move(source));
     } else {
       pager_->attach_bulk_source(lane.id.index, std::move(source));
     }
   }
-  lanes_.clear();
 }
 
 // The session and its lanes are one: they come and go together.
@@ -267,8 +271,9 @@ void DestinationRelocation::replace_session() {
   session_.reset();
   lanes_.clear();
   lanes_arrived_ = 0;
+  forget_partial_layout();
   acceptor_->forget_lanes(page_map_->relocation());
-  pager_->detach_sources();
+  if (state() != DestinationState::kDrained) pager_->detach_sources();
 }
 
 void DestinationRelocation::lose_link(const Error& error) {
@@ -353,10 +358,21 @@ void DestinationRelocation::on_layout(const Layout& layout) {
   if (layout.kind == LayoutKind::kPreliminary) {
     return pager_->set_preliminary_layout(layout.region, extents);
   }
-  if (layout.region + 1 == extents_.size()) {
+  // All of them, not just the last: what a final layout lacks becomes zeros for good.
+  extents_final_[layout.region] = true;
+  if (std::find(extents_final_.begin(), extents_final_.end(), false) == extents_final_.end()) {
     final_layout_ = true;
     pager_->set_final_layout(std::move(extents_));
   }
+}
+
+// The next session sends its layouts from the beginning.
+void DestinationRelocation::forget_partial_layout() {
+  if (final_layout_) return;
+  for (ExtentList& extents : extents_)
+    extents.clear();
+  extents_done_.assign(extents_done_.size(), false);
+  extents_final_.assign(extents_final_.size(), false);
 }
 
 void DestinationRelocation::on_prepare() {
@@ -429,6 +445,7 @@ void DestinationRelocation::running(uint64_t resumed_realtime_ns) {
       resumed_realtime_ns > commit_arrived_realtime_ns_ ? resumed_realtime_ns : realtime_ns();
   running_after_commit_ns_ = resumed - commit_arrived_realtime_ns_;
   send(Running{*running_after_commit_ns_});
+  attach_lanes_if_allowed();
   check_drained();
 }
 

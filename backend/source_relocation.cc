@@ -20,8 +20,10 @@ using std::chrono::milliseconds;
 constexpr milliseconds kFirstRedial{50};
 constexpr milliseconds kSlowestRedial{2000};
 constexpr milliseconds kPingInterval{1000};
+constexpr int kPingVolley = 8;
 // A destination that answers nothing for so long is as good as unconnected: dial anew.
 constexpr milliseconds kSilence{10'000};
+constexpr milliseconds kLaneGrace{1000};
 // How long an abort is worth delivering to a destination that may be in doubt.
 constexpr milliseconds kAbortDelivery{600'000};
 // Device state waiting to be sent before QEMU is asked to wait.
@@ -163,12 +165,19 @@ void SourceRelocation::adopt_session(SourceLink link) {
     Status added = exporter_.add_lane(std::move(lane.stream), lane.kind,
                                       [this, alive = alive_, generation](const Error& error) {
                                         loop_.post([this, alive, generation, error] {
-                                          if (*alive && generation == link_generation_)
-                                            lose_link(error);
+                                          if (*alive) lose_lane(generation, error);
                                         });
                                       });
     if (!added) return lose_link(added.error());
   }
+}
+
+// The destination ends the session itself when it loses a lane, and closes its lanes once it is
+// drained: what it has to say about it is on its way. If nothing comes, the link is done for.
+void SourceRelocation::lose_lane(uint64_t generation, const Error& error) {
+  loop_.after(kLaneGrace, [this, alive = alive_, generation, error] {
+    if (*alive && generation == link_generation_) lose_link(error);
+  });
 }
 
 void SourceRelocation::lose_link(const Error& error) {
@@ -241,13 +250,17 @@ void SourceRelocation::ping() {
     if (Clock::now() - last_heard_ > kSilence) {
       lose_link(Error("the destination has been silent for 10 s", ErrorKind::kTimedOut));
     } else {
-      ping_sent_ = Clock::now();
-      send(Ping{static_cast<uint64_t>(ping_sent_.time_since_epoch().count())});
+      send_ping();
     }
   }
   loop_.after(kPingInterval, [this, alive = alive_] {
     if (*alive) ping();
   });
+}
+
+void SourceRelocation::send_ping() {
+  ping_sent_ = Clock::now();
+  send(Ping{static_cast<uint64_t>(ping_sent_.time_since_epoch().count())});
 }
 
 // What the destination says -------------------------------------------------------------------
@@ -279,6 +292,7 @@ void SourceRelocation::on_message(const Message& message) {
   if (std::holds_alternative<Pong>(message)) {
     auto measured = std::chrono::nanoseconds(Clock::now() - ping_sent_);
     round_trip_ = round_trip_ ? std::min(*round_trip_, measured) : measured;
+    if (volley_left_ > 0 && --volley_left_ > 0) send_ping();
     return;
   }
   lose_link(
@@ -289,6 +303,9 @@ void SourceRelocation::on_prepared() {
   if (state_ != SourceState::kPreparing) return;
   state_ = SourceState::kPrepared;
   tell_({{"event", "prepared"}});
+  // The blackout is told from half of the shortest round trip; a single one may meet a busy moment.
+  volley_left_ = kPingVolley;
+  send_ping();
 }
 
 void SourceRelocation::on_running(const Running& running) {

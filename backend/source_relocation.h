@@ -69,6 +69,7 @@ class SourceRelocation {
   void on_first_link(SourceLink link);
   void on_new_link(SourceLink link);
   void adopt_session(SourceLink link);
+  void lose_lane(uint64_t generation, const Error& error);
   void lose_link(const Error& error);
   void schedule_redial();
   void send(const Message& message);
@@ -76,6 +77,7 @@ class SourceRelocation {
   void receive_all();
   void update_session_events();
   void ping();
+  void send_ping();
 
   void on_message(const Message& message);
   void on_prepared();
@@ -108,6 +110,7 @@ class SourceRelocation {
   bool redial_scheduled_ = false;
   Clock::time_point last_heard_{};
   Clock::time_point ping_sent_{};
+  int volley_left_ = 0;
   std::optional<std::chrono::nanoseconds> round_trip_;
 
   UniqueFd migrate_socket_;  // listening for the source QEMU
