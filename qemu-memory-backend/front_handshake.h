@@ -113,12 +113,14 @@ static_assert(offsetof(struct vmhop_front_control, punches_done) == 8, "no paddi
 /* Front: 1 if a hole may be punched now (call vmhop_front_punch_end() when it is), 0 if punching is
  * blocked: answer EBUSY. */
 static inline int vmhop_front_punch_begin(struct vmhop_front_control* control) {
-  __atomic_fetch_add(&control->punches_in_progress, 1, __ATOMIC_SEQ_CST);
+  /* A look beforehand decides nothing by finding punching allowed, but keeps a front that tries
+   * again and again from being counted, and vmhop from waiting for it. */
   if (__atomic_load_n(&control->discards_blocked, __ATOMIC_SEQ_CST) == 0) {
-    return 1;
+    __atomic_fetch_add(&control->punches_in_progress, 1, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&control->discards_blocked, __ATOMIC_SEQ_CST) == 0) return 1;
+    __atomic_fetch_sub(&control->punches_in_progress, 1, __ATOMIC_SEQ_CST);
   }
   __atomic_fetch_add(&control->punches_refused, 1, __ATOMIC_RELAXED);
-  __atomic_fetch_sub(&control->punches_in_progress, 1, __ATOMIC_SEQ_CST);
   return 0;
 }
 

@@ -255,8 +255,8 @@ EXPORTED int fallocate(int fd, int mode, off_t offset, off_t length) {
   return fallocate64(fd, mode, offset, length);
 }
 
-/* -overcommit mem-lock=on comes before RAM is mapped: MCL_FUTURE would have the kernel populate the
- * mapping before it can be registered, and the guest would run on zeros. */
+/* -overcommit mem-lock=on: QEMU locks everything at the end of its start-up, which would wait for
+ * every page of RAM, and what is mapped after that is populated before it can be registered. */
 EXPORTED int mlockall(int flags) {
   if (lazy_and_blocked()) {
     front_report("QEMU locks RAM whose pages come from another host. Leave out mem-lock=on");
