@@ -1,0 +1,384 @@
+#include "cli/reception.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <future>
+#include <mutex>
+
+#include "tests/cli/scripted_helper.h"
+#include "tests/cli/scripted_qemu.h"
+#include "tests/cli/temporary_directory.h"
+
+namespace vmhop {
+namespace {
+
+using nlohmann::json;
+using testing::Contains;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using Peer = ScriptedHelper::Peer;
+using std::chrono::milliseconds;
+
+class FakeHost : public ReceptionHost {
+ public:
+  explicit FakeHost(ScriptedQemu& qemu) : qemu_(qemu) {}
+
+  std::string vm_name() const override { return "vm"; }
+  std::string runtime_directory() const override { return "/nowhere"; }
+  std::string key() const override { return "key"; }
+  int listening_socket() const override { return 0; }
+  Result<WaitingVm> start_vm() override {
+    if (fails_to_start) return Error("no kernel support");
+    auto qmp = QmpClient::connect(qemu_.path(), QmpClient::Clock::now() + std::chrono::seconds(5));
+    if (!qmp) return qmp.error();
+    return WaitingVm{
+        std::move(*qmp), "pc-q35-7.2", {{"vmhop-ram", 8192, 4096, 0x1000, 0, 0}}, exited_.fd()};
+  }
+  Result<Helper> start_pager() override {
+    auto script = pagers.at(pagers_started++);
+    return ScriptedHelper::start(std::move(script));
+  }
+  void allow_discards() override { note("allow discards"); }
+  std::optional<ExitStatus> qemu_exit() override {
+    std::lock_guard lock(mutex_);
+    return exit_;
+  }
+  void end_qemu() override {
+    note("end qemu");
+    exit_qemu({0, 9});
+  }
+  void report(const json& event) override {
+    if (on_event) on_event(event.value("event", ""));
+  }
+
+  void exit_qemu(ExitStatus status) {
+    {
+      std::lock_guard lock(mutex_);
+      if (!exit_) exit_ = status;
+    }
+    qemu_.exit();
+    exited_.notify();
+  }
+  std::vector<std::string> notes() const {
+    std::lock_guard lock(mutex_);
+    return notes_;
+  }
+
+  std::vector<ScriptedHelper::Script> pagers;
+  size_t pagers_started = 0;
+  bool fails_to_start = false;
+  std::function<void(const std::string& event)> on_event;
+
+ private:
+  void note(const std::string& text) {
+    std::lock_guard lock(mutex_);
+    notes_.push_back(text);
+  }
+
+  ScriptedQemu& qemu_;
+  EventFd exited_ = EventFd::create().value();
+  mutable std::mutex mutex_;  // guards what follows
+  std::optional<ExitStatus> exit_;
+  std::vector<std::string> notes_;
+};
+
+class ReceptionTest : public testing::Test {
+ protected:
+  ReceptionTest() { qemu_.set_run_state("inmigrate"); }
+
+  ReceptionOutcome receive() {
+    Reception reception(host_, *mailbox_, limits_);
+    return reception.run();
+  }
+
+  // The pager's part, as it should go.
+  static void greet(Peer& peer) {
+    EXPECT_EQ(peer.next(), "start");
+    peer.say({{"event", "listening"}, {"port", 4000}});
+    peer.say({{"event", "connected"}, {"peer", "there"}});
+    peer.say({{"event", "prepare"}});
+    EXPECT_EQ(peer.next(), "prepared");
+  }
+  void load(Peer& peer) {
+    greet(peer);
+    qemu_.migration_event("completed");
+    EXPECT_EQ(peer.next(), "loaded");
+  }
+  void run(Peer& peer) {
+    load(peer);
+    peer.say({{"event", "commit"}, {"was_running", true}});
+    EXPECT_EQ(peer.next(), "running");
+  }
+
+  TemporaryDirectory directory_;
+  ScriptedQemu qemu_{directory_.path() + "/qmp"};
+  FakeHost host_{qemu_};
+  std::unique_ptr<Mailbox> mailbox_ = Mailbox::create().value();
+  ReceptionLimits limits_{milliseconds(2'000), milliseconds(20'000), milliseconds(20'000),
+                          milliseconds(0)};
+};
+
+TEST_F(ReceptionTest, AVmArrivesRunsAndIsDrained) {
+  json start;
+  json running;
+  host_.pagers.push_back([&](Peer& peer) {
+    EXPECT_EQ(peer.next(), "start");
+    start = peer.last();
+    EXPECT_EQ(peer.fd_count(), 3U);
+    peer.say({{"event", "connected"}, {"peer", "there"}});
+    peer.say({{"event", "prepare"}});
+    EXPECT_EQ(peer.next(), "prepared");
+    EXPECT_EQ(qemu_.count("migrate-incoming"), 1U);
+    qemu_.migration_event("completed");
+    EXPECT_EQ(peer.next(), "loaded");
+    EXPECT_EQ(qemu_.count("cont"), 0U);
+    peer.say({{"event", "commit"}, {"was_running", true}});
+    EXPECT_EQ(peer.next(), "running");
+    running = peer.last();
+    peer.say({{"event", "drained"}, {"report", json::object()}});
+    peer.next();
+  });
+  EXPECT_EQ(receive().end, ReceptionEnd::kDrained);
+  EXPECT_EQ(start.at("page_map"), false);
+  EXPECT_EQ(start.at("machine"), "pc-q35-7.2");
+  EXPECT_EQ(start.at("regions").at(0).at("address"), 0x1000);
+  EXPECT_EQ(running.at("resumed_ns"), 1700000000000005000);
+  EXPECT_EQ(qemu_.count("announce-self"), 1U);
+  EXPECT_THAT(host_.notes(), ElementsAre("allow discards"));
+}
+
+TEST_F(ReceptionTest, AVmThatWasPausedStaysPaused) {
+  host_.pagers.push_back([&](Peer& peer) {
+    load(peer);
+    peer.say({{"event", "commit"}, {"was_running", false}});
+    EXPECT_EQ(peer.next(), "running");
+    peer.say({{"event", "drained"}, {"report", json::object()}});
+  });
+  EXPECT_EQ(receive().end, ReceptionEnd::kDrained);
+  EXPECT_EQ(qemu_.count("cont"), 0U);
+}
+
+TEST_F(ReceptionTest, AHostThatCannotPrepareSaysWhy) {
+  host_.fails_to_start = true;
+  ReceptionOutcome outcome = receive();
+  EXPECT_EQ(outcome.end, ReceptionEnd::kFailed);
+  EXPECT_EQ(outcome.message, "no kernel support");
+}
+
+TEST_F(ReceptionTest, AnAbortedAttemptEndsItsQemu) {
+  host_.pagers.push_back([&](Peer& peer) {
+    greet(peer);
+    peer.say({{"event", "aborted"}, {"message", "the source changed its mind"}});
+  });
+  ReceptionOutcome outcome = receive();
+  EXPECT_EQ(outcome.end, ReceptionEnd::kAborted);
+  EXPECT_EQ(outcome.message, "the source changed its mind");
+  EXPECT_THAT(host_.notes(), ElementsAre("end qemu"));
+  EXPECT_EQ(qemu_.count("cont"), 0U);
+}
+
+TEST_F(ReceptionTest, AQemuThatCannotListenIsRefused) {
+  qemu_.on("migrate-incoming", [](const json&) { return qmp_error("no such socket"); });
+  host_.pagers.push_back([&](Peer& peer) {
+    peer.next();
+    peer.say({{"event", "connected"}, {"peer", "there"}});
+    peer.say({{"event", "prepare"}});
+    EXPECT_EQ(peer.next(), "refuse");
+    EXPECT_THAT(peer.last().at("message"), HasSubstr("no such socket"));
+    peer.say({{"event", "aborted"}, {"message", "refused"}});
+  });
+  EXPECT_EQ(receive().end, ReceptionEnd::kAborted);
+}
+
+TEST_F(ReceptionTest, AQemuThatDiesWhileLoadingFailsTheLoad) {
+  host_.pagers.push_back([&](Peer& peer) {
+    greet(peer);
+    host_.exit_qemu({1, 0});
+    EXPECT_EQ(peer.next(), "load_failed");
+    peer.say({{"event", "aborted"}, {"message", "it could not be loaded"}});
+  });
+  EXPECT_EQ(receive().end, ReceptionEnd::kAborted);
+}
+
+TEST_F(ReceptionTest, AQemuThatDiesLoadedGivesTheVmBack) {
+  host_.pagers.push_back([&](Peer& peer) {
+    load(peer);
+    host_.exit_qemu({0, 11});
+    EXPECT_EQ(peer.next(), "returned");
+    peer.say({{"event", "released"}});
+  });
+  EXPECT_EQ(receive().end, ReceptionEnd::kAborted);
+}
+
+TEST_F(ReceptionTest, AVmThatCannotBeContinuedIsGivenBackAfterItsQemuIsKilled) {
+  qemu_.on("cont", [](const json&) { return qmp_error("the disk is locked"); });
+  host_.pagers.push_back([&](Peer& peer) {
+    load(peer);
+    peer.say({{"event", "commit"}, {"was_running", true}});
+    EXPECT_EQ(peer.next(), "returned");
+    EXPECT_THAT(peer.last().at("message"), HasSubstr("the disk is locked"));
+    EXPECT_THAT(host_.notes(), ElementsAre("end qemu"));
+    peer.say({{"event", "released"}});
+  });
+  EXPECT_EQ(receive().end, ReceptionEnd::kAborted);
+}
+
+TEST_F(ReceptionTest, ContWithoutEffectIsGivenBack) {
+  qemu_.on("cont", [](const json&) { return json::object(); });
+  host_.pagers.push_back([&](Peer& peer) {
+    load(peer);
+    peer.say({{"event", "commit"}, {"was_running", true}});
+    EXPECT_EQ(peer.next(), "returned");
+    peer.say({{"event", "released"}});
+  });
+  EXPECT_EQ(receive().end, ReceptionEnd::kAborted);
+}
+
+TEST_F(ReceptionTest, ALoadedVmWaitsForTheDecisionWhateverHappensToTheLink) {
+  host_.pagers.push_back([&](Peer& peer) {
+    load(peer);
+    peer.say({{"event", "in_doubt"}, {"message", "the link is down"}});
+    peer.say({{"event", "connected"}, {"peer", "there"}});
+    EXPECT_EQ(qemu_.count("cont"), 0U);
+    peer.say({{"event", "commit"}, {"was_running", true}});
+    EXPECT_EQ(peer.next(), "running");
+    peer.say({{"event", "drained"}, {"report", json::object()}});
+  });
+  EXPECT_EQ(receive().end, ReceptionEnd::kDrained);
+}
+
+TEST_F(ReceptionTest, APagerThatDiesWhileWaitingEndsTheAttempt) {
+  host_.pagers.push_back([&](Peer& peer) { peer.next(); });
+  EXPECT_EQ(receive().end, ReceptionEnd::kAborted);
+  EXPECT_EQ(host_.pagers_started, 1U);
+}
+
+TEST_F(ReceptionTest, APagerThatDiesLoadedIsStartedAgainOnItsPageMap) {
+  UniqueFd map = create_memfd("page map", 4096).value();
+  host_.pagers.push_back([&](Peer& peer) {
+    peer.next();
+    std::array<int, 1> fds{map.get()};
+    peer.say({{"event", "listening"}, {"port", 4000}}, fds);
+    peer.say({{"event", "connected"}, {"peer", "there"}});
+    peer.say({{"event", "prepare"}});
+    peer.next();
+    qemu_.migration_event("completed");
+    EXPECT_EQ(peer.next(), "loaded");
+  });
+  host_.pagers.push_back([&](Peer& peer) {
+    EXPECT_EQ(peer.next(), "start");
+    EXPECT_EQ(peer.last().at("page_map"), true);
+    EXPECT_EQ(peer.fd_count(), 4U);
+    EXPECT_EQ(peer.next(), "loaded");
+    peer.say({{"event", "commit"}, {"was_running", true}});
+    EXPECT_EQ(peer.next(), "running");
+    peer.say({{"event", "drained"}, {"report", json::object()}});
+  });
+  EXPECT_EQ(receive().end, ReceptionEnd::kDrained);
+}
+
+TEST_F(ReceptionTest, APagerThatDiesWhileTheVmRunsIsToldThatItRuns) {
+  host_.pagers.push_back([&](Peer& peer) { run(peer); });
+  host_.pagers.push_back([&](Peer& peer) {
+    EXPECT_EQ(peer.next(), "start");
+    EXPECT_EQ(peer.next(), "running");
+    peer.say({{"event", "drained"}, {"report", json::object()}});
+  });
+  EXPECT_EQ(receive().end, ReceptionEnd::kDrained);
+  EXPECT_EQ(qemu_.count("cont"), 1U);
+}
+
+TEST_F(ReceptionTest, AGuestThatPowersOffEarlyHasEnded) {
+  host_.pagers.push_back([&](Peer& peer) {
+    run(peer);
+    host_.exit_qemu({0, 0});
+    EXPECT_EQ(peer.next(), "ended");
+    peer.say({{"event", "released"}});
+  });
+  ReceptionOutcome outcome = receive();
+  EXPECT_EQ(outcome.end, ReceptionEnd::kVmEnded);
+  EXPECT_EQ(outcome.exit.shell_code(), 0);
+}
+
+TEST_F(ReceptionTest, ACrashIsNotAnEnd) {
+  host_.pagers.push_back([&](Peer& peer) {
+    run(peer);
+    host_.exit_qemu({0, 11});
+    EXPECT_EQ(peer.next(), "lost");
+    peer.say({{"event", "lost"}});
+  });
+  ReceptionOutcome outcome = receive();
+  EXPECT_EQ(outcome.end, ReceptionEnd::kVmEnded);
+  EXPECT_EQ(outcome.exit.shell_code(), 139);
+}
+
+TEST_F(ReceptionTest, AQemuThatIsQuitWhileWaitingEndsTheReception) {
+  host_.pagers.push_back([&](Peer& peer) {
+    peer.next();
+    host_.exit_qemu({0, 0});
+    EXPECT_EQ(peer.next(), "");
+  });
+  EXPECT_EQ(receive().end, ReceptionEnd::kVmEnded);
+}
+
+TEST_F(ReceptionTest, EndedWhileWaiting) {
+  host_.pagers.push_back([&](Peer& peer) {
+    peer.next();
+    mailbox_->put(Request::kTerminate, "SIGTERM");
+    EXPECT_EQ(peer.next(), "");
+  });
+  EXPECT_EQ(receive().end, ReceptionEnd::kTerminated);
+  EXPECT_THAT(host_.notes(), ElementsAre("end qemu"));
+}
+
+TEST_F(ReceptionTest, EndedWhileLoadingTellsTheSource) {
+  host_.pagers.push_back([&](Peer& peer) {
+    greet(peer);
+    mailbox_->put(Request::kTerminate, "SIGTERM");
+    EXPECT_EQ(peer.next(), "load_failed");
+    peer.say({{"event", "aborted"}, {"message", "SIGTERM"}});
+  });
+  EXPECT_EQ(receive().end, ReceptionEnd::kTerminated);
+}
+
+TEST_F(ReceptionTest, EndedWhileLoadedGivesTheVmBackFromADeadQemu) {
+  host_.pagers.push_back([&](Peer& peer) {
+    load(peer);
+    mailbox_->put(Request::kTerminate, "SIGTERM");
+    EXPECT_EQ(peer.next(), "returned");
+    EXPECT_THAT(host_.notes(), ElementsAre("end qemu"));
+    peer.say({{"event", "released"}});
+  });
+  EXPECT_EQ(receive().end, ReceptionEnd::kTerminated);
+}
+
+TEST_F(ReceptionTest, EndedWhileRunningQuitsTheVm) {
+  qemu_.on("quit", [&](const json&) {
+    host_.exit_qemu({0, 0});
+    return std::nullopt;
+  });
+  host_.pagers.push_back([&](Peer& peer) {
+    run(peer);
+    mailbox_->put(Request::kTerminate, "SIGTERM");
+    EXPECT_EQ(peer.next(), "ended");
+    peer.say({{"event", "released"}});
+  });
+  EXPECT_EQ(receive().end, ReceptionEnd::kVmEnded);
+}
+
+TEST_F(ReceptionTest, AQemuThatDoesNotQuitIsKilled) {
+  limits_.quit = milliseconds(30);
+  qemu_.on("quit", [](const json&) { return std::nullopt; });
+  host_.pagers.push_back([&](Peer& peer) {
+    run(peer);
+    mailbox_->put(Request::kTerminate, "SIGTERM");
+    EXPECT_EQ(peer.next(), "lost");
+    peer.say({{"event", "lost"}});
+  });
+  EXPECT_EQ(receive().end, ReceptionEnd::kVmEnded);
+  EXPECT_THAT(host_.notes(), Contains("end qemu"));
+}
+
+}  // namespace
+}  // namespace vmhop
