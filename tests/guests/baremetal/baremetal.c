@@ -1,5 +1,5 @@
 /*
- * A guest without an operating system: rewrites and checks RAM and reports on the first serial port.
+ * A guest without an operating system: rewrites and checks RAM, reports on the first serial port.
  * It starts in milliseconds and runs where no Linux guest does (start.S says why).
  *
  * RAM from 2 MiB on is cut in two: first the patterned pages, then the zero pages. A patterned page
@@ -16,7 +16,7 @@
  *
  * Lines printed, each ended by '\n':
  *   BM READY pages=<n> zeros=<n> end_mib=<n>      all is written once (pages, zeros: those in use)
- *   BM PASS <n> errors=<e> checksum=<hex>         a pass is done; the checksum is the sum of all words
+ *   BM PASS <n> errors=<e> checksum=<hex>      a pass is done; checksum: the sum of all words
  *   BM ERROR page=<address/4096> expected=<hex> got=<hex> word=<w>
  *   BM STATUS pass=<n> errors=<e>                 the answer to the byte 's'
  *   BM BYE pass=<n> errors=<e>                    the answer to the byte 'q'; power off follows

@@ -1,9 +1,9 @@
 # Entry of the bare-metal guest: QEMU (-kernel) finds it by the PVH note and jumps here in 32-bit
 # protected mode, flat segments, paging off, %ebx = address of hvm_start_info.
 #
-# The program itself runs in 64-bit user mode, with the right to use ports, under an identity mapping
-# of the first 4 GiB. User mode because nested KVMs exist (pvm) that run it at full speed but emulate
-# ring 0 one instruction after the other, a thousand times slower.
+# The program itself runs in 64-bit user mode, with the right to use ports, under an identity
+# mapping of the first 4 GiB. User mode because nested KVMs exist (pvm) that run it at full speed
+# but emulate this 32-bit code, paging off, so slowly that a pass over 1 MiB took seconds.
 
         .set PRESENT_WRITABLE_USER, 7
         .set HUGE, 0x80

@@ -51,7 +51,8 @@ Requests::Requests() {
 }
 
 Requests::~Requests() {
-  for (int fd : buttons_) close(fd);
+  for (int fd : buttons_)
+    close(fd);
 }
 
 std::string Requests::Next() {
@@ -67,7 +68,8 @@ std::string Requests::Next() {
       return line;
     }
     std::vector<pollfd> inputs{{STDIN_FILENO, POLLIN, 0}};
-    for (int fd : buttons_) inputs.push_back({fd, POLLIN, 0});
+    for (int fd : buttons_)
+      inputs.push_back({fd, POLLIN, 0});
     if (poll(inputs.data(), inputs.size(), -1) < 0) continue;
     for (size_t i = 1; i < inputs.size(); ++i) {
       if (inputs[i].revents != 0 && PowerButtonPressed(inputs[i].fd)) return "POWEROFF";

@@ -5,10 +5,15 @@
 #pragma once
 
 #include <cstdarg>
+#include <cstdint>
 #include <string>
 #include <vector>
 
 namespace witness {
+
+// WITNESS-ERROR lines of one source (memory, disk): enough to see what is wrong. After that only
+// the count goes on, so that heartbeats still get through.
+constexpr uint64_t kMostErrorLines = 200;
 
 // Makes the terminal on standard input and output raw: no echo, no line editing.
 void MakeConsoleRaw();

@@ -69,11 +69,12 @@ void Disk::ReadBack() {
       break;
     }
     if (const auto mismatch = CheckRecord(record, number)) {
-      ++errors_;
-      Say("WITNESS-ERROR page=%llu expected=%016llx got=%016llx part=disk word=%zu",
-          static_cast<unsigned long long>(number),
-          static_cast<unsigned long long>(mismatch->expected),
-          static_cast<unsigned long long>(mismatch->got), mismatch->word);
+      if (errors_.fetch_add(1) < kMostErrorLines) {
+        Say("WITNESS-ERROR page=%llu expected=%016llx got=%016llx part=disk word=%zu",
+            static_cast<unsigned long long>(number),
+            static_cast<unsigned long long>(mismatch->expected),
+            static_cast<unsigned long long>(mismatch->got), mismatch->word);
+      }
     }
     std::this_thread::sleep_for(kBetweenReads);
   }

@@ -1,5 +1,5 @@
-// One record of the file that the witness appends to on its disk. Written by the guest, read back by
-// the guest and, from the image, by whoever judges the relocation.
+// One record of the file that the witness appends to on its disk. Written by the guest, read back
+// by the guest and, from the image, by whoever judges the relocation.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +10,8 @@
 
 namespace witness {
 
-// Record n (from 1) lies at byte (n - 1) * 4096 and is the page pattern of index n in a generation of
-// its own: number, magic and body all follow from n.
+// Record n (from 1) lies at byte (n - 1) * 4096 and is the page pattern of index n in a generation
+// of its own: number, magic and body all follow from n.
 struct alignas(kPageSize) DiskRecord {
   uint64_t words[kWordsPerPage];
 };
@@ -27,7 +27,8 @@ inline std::optional<Mismatch> CheckRecord(const DiskRecord& record, uint64_t nu
   return CheckPage(record.words, number, kRecordMagic);
 }
 
-// Host side: whether the first `synced` records of the file are there and whole. Prints what it found.
+// Host side: whether the first `synced` records of the file are there and whole. Prints what it
+// found.
 bool CheckRecordFile(const char* path, uint64_t synced);
 
 }  // namespace witness

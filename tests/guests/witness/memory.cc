@@ -20,9 +20,6 @@ constexpr uint64_t kRewrittenTenths = 5;
 constexpr uint64_t kReadMostlyTenths = 2;
 constexpr uint64_t kZerosTenths = 1;
 
-// Enough to see what is wrong; after that only the count goes on, so that heartbeats still get through.
-constexpr uint64_t kMostErrorLines = 200;
-
 constexpr uint64_t kFirstGeneration = 1;
 
 uint64_t* MapAnonymous(uint64_t pages) {
@@ -45,7 +42,9 @@ uint64_t* MapAllocatedButUntouched(uint64_t pages) {
 
 }  // namespace
 
-uint64_t* Memory::Part::Page(uint64_t n) const { return words + n * stride * kWordsPerPage; }
+uint64_t* Memory::Part::Page(uint64_t n) const {
+  return words + n * stride * kWordsPerPage;
+}
 
 Memory::Part Memory::Part::Slice(uint64_t n, uint64_t of) const {
   const uint64_t begin = pages * n / of;
@@ -100,7 +99,8 @@ void Memory::Start() {
 
 uint64_t Memory::passes() const {
   uint64_t least = UINT64_MAX;
-  for (const Worker& worker : workers_) least = std::min<uint64_t>(least, worker.passes);
+  for (const Worker& worker : workers_)
+    least = std::min<uint64_t>(least, worker.passes);
   return least;
 }
 

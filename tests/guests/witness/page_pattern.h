@@ -1,5 +1,6 @@
-// What a page of the witness holds: its generation, its index, and a body of which every word follows
-// from the two. So a page that is lost, stale, torn or in the wrong place cannot pass for the right one.
+// What a page of the witness holds: its generation, its index, and a body of which every word
+// follows from the two. So a page that is lost, stale, torn or in the wrong place cannot pass for
+// the right one.
 #pragma once
 
 #include <cstddef>
@@ -32,7 +33,8 @@ inline void FillPage(uint64_t* page, uint64_t index, uint64_t generation) {
   BodyWords body(index, generation);
   page[0] = generation;
   page[1] = index;
-  for (size_t word = 2; word < kWordsPerPage; ++word) page[word] = body.Next();
+  for (size_t word = 2; word < kWordsPerPage; ++word)
+    page[word] = body.Next();
 }
 
 inline std::optional<Mismatch> CheckPage(const uint64_t* page, uint64_t index,

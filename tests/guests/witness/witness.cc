@@ -4,23 +4,27 @@
 // Lines it prints, each by a single write and ended by '\n'. Fields are added at the end only.
 //
 //   READY nginx=<0|1> disk=<0|1> mib=<m> workers=<w>    memory is filled; heartbeats start
-//   HB <n> <ns> passes=<p> errors=<e>                   every 10 ms; n counts from 1 without gaps, ns
+//   HB <n> <ns> passes=<p> errors=<e>                   every 10 ms; n counts from 1 without gaps,
+//   ns
 //                                                       is the guest's monotonic clock. A beat that
-//                                                       was missed is left out, not made up for: the
-//                                                       gap is in ns and in the time of arrival
-//   SYNC <n>                                            records 1 to n of /data/records are on the disk
-//   STATUS passes=<p> errors=<e> pages=<n> synced=<n>   the answer to the command STATUS
+//                                                       was missed is left out, not made up for:
+//                                                       the gap is in ns and in the time of arrival
+//   SYNC <n>                                            records 1 to n of /data/records are on the
+//   disk STATUS passes=<p> errors=<e> pages=<n> synced=<n>   the answer to the command STATUS
 //   WITNESS-ERROR page=<i> expected=<hex> got=<hex> part=<name> word=<w>
-//                                                       a page is wrong (at most 200 such lines; the
-//                                                       count in errors= goes on)
+//                                                       a page is wrong, or with part=disk a
+//                                                       record, at every reading. At most 200 such
+//                                                       lines each; the count in errors= goes on
 //   DISK-ERROR <call> <path>: <cause>                   counts as an error too
-//   FATAL <cause>                                       the witness cannot go on; the guest powers off
-//   BYE passes=<p> errors=<e> synced=<n>                all is synced and unmounted; power off follows
+//   FATAL <cause>                                       the witness cannot go on; the guest powers
+//   off BYE passes=<p> errors=<e> synced=<n>                all is synced and unmounted; power off
+//   follows
 //
-// Commands it takes on the console, each a line: STATUS, POWEROFF. The ACPI power button is POWEROFF.
+// Commands it takes on the console, each a line: STATUS, POWEROFF. The ACPI power button is
+// POWEROFF.
 //
-// Kernel command line: vmhop.witness_mib=<n> (60% of MemTotal unless told), vmhop.smp=<workers> (one
-// per CPU unless told).
+// Kernel command line: vmhop.witness_mib=<n> (60% of MemTotal unless told), vmhop.smp=<workers>
+// (one per CPU unless told).
 //
 // On the host: `witness --check-records FILE N` judges a records file taken from the disk image.
 #include <dirent.h>
@@ -118,7 +122,8 @@ void Guest::Serve() const {
 [[noreturn]] void CutPower() {
   sync();
   reboot(LINUX_REBOOT_CMD_POWER_OFF);
-  for (;;) pause();
+  for (;;)
+    pause();
 }
 
 void Guest::PowerOff() const {
@@ -160,8 +165,8 @@ bool IsMountPoint(const char* path) {
 int Run() {
   signal(SIGCHLD, SIG_IGN);  // as init: nothing becomes a zombie
   MakeConsoleRaw();
-  const auto workers =
-      static_cast<unsigned>(KernelParameter("vmhop.smp").value_or(std::thread::hardware_concurrency()));
+  const auto workers = static_cast<unsigned>(
+      KernelParameter("vmhop.smp").value_or(std::thread::hardware_concurrency()));
   const uint64_t mib =
       KernelParameter("vmhop.witness_mib").value_or(MemInfoMib("MemTotal:") * 6 / 10);
   std::string error;
