@@ -76,6 +76,7 @@ class DestinationRelocation {
 
   void on_message(const Message& message);
   void on_layout(const Layout& layout);
+  void forget_partial_layout();
   void on_prepare();
   void on_read_point(const ReadPoint& point);
   void on_device_state(const DeviceState& state);
@@ -118,6 +119,7 @@ class DestinationRelocation {
   std::unique_ptr<StateRelay> relay_;
   std::vector<ExtentList> extents_;  // of the layout under way
   std::vector<bool> extents_done_;
+  std::vector<bool> extents_final_;
   bool final_layout_ = false;
 
   uint64_t commit_arrived_realtime_ns_ = 0;
