@@ -59,7 +59,7 @@ static void wait_for_qemu(void)
 
 _Noreturn void power_off(void)
 {
-    /* q35, pc: PM1a_CNT where SeaBIOS puts it, SLP_EN with the SLP_TYP of S5. No port on microvm. */
+    /* q35, pc: PM1a_CNT where SeaBIOS puts it: SLP_EN, SLP_TYP of S5. Not there on microvm. */
     out16(0x604, 0x2000);
     wait_for_qemu();
     /* microvm: sleep control of the ACPI generic event device, S5. */

@@ -3,24 +3,26 @@
 //
 // Lines it prints, each by a single write and ended by '\n'. Fields are added at the end only.
 //
-//   READY nginx=<0|1> disk=<0|1> mib=<m> workers=<w>    memory is filled; heartbeats start
-//   HB <n> <ns> passes=<p> errors=<e>                   every 10 ms; n counts from 1 without gaps,
-//   ns
-//                                                       is the guest's monotonic clock. A beat that
-//                                                       was missed is left out, not made up for:
-//                                                       the gap is in ns and in the time of arrival
-//   SYNC <n>                                            records 1 to n of /data/records are on the
-//   disk STATUS passes=<p> errors=<e> pages=<n> synced=<n>   the answer to the command STATUS
+//   READY nginx=<0|1> disk=<0|1> mib=<m> workers=<w>
+//       Memory is filled, heartbeats start.
+//   HB <n> <ns> passes=<p> errors=<e>
+//       Every 10 ms. n counts from 1 without gaps, ns is the guest's monotonic clock. A beat that was
+//       missed is left out, not made up for: the gap shows in ns and in the time of arrival.
+//   SYNC <n>
+//       Records 1 to n of /data/records are on the disk.
+//   STATUS passes=<p> errors=<e> pages=<n> synced=<n>
+//       The answer to the command STATUS.
 //   WITNESS-ERROR page=<i> expected=<hex> got=<hex> part=<name> word=<w>
-//                                                       a page is wrong, or with part=disk a
-//                                                       record, at every reading. At most 200 such
-//                                                       lines each; the count in errors= goes on
-//   DISK-ERROR <call> <path>: <cause>                   counts as an error too
-//   FATAL <cause>                                       the witness cannot go on; the guest powers
-//   off BYE passes=<p> errors=<e> synced=<n>                all is synced and unmounted; power off
-//   follows
+//       A page is wrong (and put right again); with part=disk a record, at every reading. At most 200
+//       such lines for memory and 200 for the disk; the count in errors= goes on.
+//   DISK-ERROR <call> <path>: <cause>
+//       Counts as an error too.
+//   FATAL <cause>
+//       The witness cannot go on; the guest powers off.
+//   BYE passes=<p> errors=<e> synced=<n>
+//       All is synced and unmounted; power off follows.
 //
-// Commands it takes on the console, each a line: STATUS, POWEROFF. The ACPI power button is
+// Commands it takes on the console, each a line: STATUS, POWEROFF. The ACPI power button means
 // POWEROFF.
 //
 // Kernel command line: vmhop.witness_mib=<n> (60% of MemTotal unless told), vmhop.smp=<workers>
