@@ -6,15 +6,15 @@
 //   READY nginx=<0|1> disk=<0|1> mib=<m> workers=<w>
 //       Memory is filled, heartbeats start.
 //   HB <n> <ns> passes=<p> errors=<e>
-//       Every 10 ms. n counts from 1 without gaps, ns is the guest's monotonic clock. A beat that was
-//       missed is left out, not made up for: the gap shows in ns and in the time of arrival.
+//       Every 10 ms. n counts from 1 without gaps, ns is the guest's monotonic clock. A beat that
+//       was missed is left out, not made up for: the gap shows in ns and in the time of arrival.
 //   SYNC <n>
 //       Records 1 to n of /data/records are on the disk.
 //   STATUS passes=<p> errors=<e> pages=<n> synced=<n>
 //       The answer to the command STATUS.
 //   WITNESS-ERROR page=<i> expected=<hex> got=<hex> part=<name> word=<w>
-//       A page is wrong (and put right again); with part=disk a record, at every reading. At most 200
-//       such lines for memory and 200 for the disk; the count in errors= goes on.
+//       A page is wrong (and put right again); with part=disk a record, at every reading. At most
+//       200 such lines for memory and 200 for the disk; the count in errors= goes on.
 //   DISK-ERROR <call> <path>: <cause>
 //       Counts as an error too.
 //   FATAL <cause>
