@@ -51,7 +51,7 @@ PageServer::~PageServer() {
 
 Status PageServer::serve() {
   std::vector<tcp::RequestRange> ranges;
-  for (;;) {
+  while (!stopping_) {
     tcp::RequestHeader header{};
     VMHOP_TRY(receive_exactly(std::as_writable_bytes(std::span(&header, 1))));
     if (header.magic != tcp::kRequestMagic || header.ranges == 0 ||
@@ -64,6 +64,7 @@ Status PageServer::serve() {
       VMHOP_TRY(answer(range));
     counters_.requests.fetch_add(ranges.size(), std::memory_order_relaxed);
   }
+  return stopped();
 }
 
 Status PageServer::receive_exactly(std::span<std::byte> buffer) {
@@ -89,6 +90,8 @@ Status PageServer::wait(short events) {
 }
 
 Status PageServer::answer(const tcp::RequestRange& range) {
+  // Here since a peer that reads as fast as it asks never makes us wait.
+  if (stopping_) return stopped();
   std::span<const RamRegion> regions = store_.regions();
   if (range.region >= regions.size()) return refuse();
   const RamRegion& region = regions[range.region];
@@ -100,7 +103,8 @@ Status PageServer::answer(const tcp::RequestRange& range) {
   }
 
   std::shared_ptr<const SourceLayout> layout = store_.layout();
-  std::span<const Extent> extents = layout->extents[range.region];
+  std::span<const Extent> extents;  // none known: each page is looked up
+  if (layout && range.region < layout->extents.size()) extents = layout->extents[range.region];
   size_t next = find_extent(extents, range.offset);
   runs_.clear();
   for (uint64_t offset = range.offset; offset < range.offset + range.length; offset += page_size) {

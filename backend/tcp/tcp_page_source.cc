@@ -81,8 +81,9 @@ Result<bool> TcpPageSource::receive() {
     case Stage::kHeader: {
       first_length = sizeof head_ - stage_received_;
       buffers[used++] = {head + stage_received_, first_length};
-      // Alone in flight: whatever follows the head is this read's data, if it has any.
-      if (outstanding_.size() == 1) {
+      // One page, alone in flight: it has one run, so whatever follows the head is its data. A
+      // longer read may have more runs, and their list must not land in the target.
+      if (outstanding_.size() == 1 && outstanding_.front().range.length == page_size_) {
         buffers[used++] = {outstanding_.front().target, outstanding_.front().range.length};
       }
       break;
