@@ -24,13 +24,12 @@ Status sync_directory(const std::string& path) {
 
 Result<RelocationId> parse_hex(const std::string& text) {
   RelocationId id{};
-  if (text.size() != id.size() * 2) return Error("a relocation's id has 32 hexadecimal digits");
-  for (size_t i = 0; i < id.size(); ++i) {
-    char* end = nullptr;
-    std::string digits = text.substr(i * 2, 2);
-    id[i] = static_cast<uint8_t>(std::strtoul(digits.c_str(), &end, 16));
-    if (*end != '\0') return Error("a relocation's id has 32 hexadecimal digits");
+  bool is_hex = text.find_first_not_of("0123456789abcdef") == std::string::npos;
+  if (text.size() != id.size() * 2 || !is_hex) {
+    return Error("a relocation's id has 32 hexadecimal digits");
   }
+  for (size_t i = 0; i < id.size(); ++i)
+    id[i] = static_cast<uint8_t>(std::stoul(text.substr(i * 2, 2), nullptr, 16));
   return id;
 }
 
@@ -65,15 +64,19 @@ Result<std::optional<CommitRecord>> read_commit_record(const std::string& runtim
   std::string path = record_path(runtime_dir);
   if (::access(path.c_str(), F_OK) != 0 && errno == ENOENT) return std::optional<CommitRecord>();
   VMHOP_ASSIGN(std::string text, read_file(path, 64 * 1024));
-  auto body = nlohmann::json::parse(text, nullptr, false);
-  if (!body.is_object() || body.value("version", 0) != 1) {
-    return errorf("{} is not a commit record of this version of vmhop", path);
+  try {
+    auto body = nlohmann::json::parse(text);
+    if (body.at("version") != 1) {
+      return errorf("{} is not a commit record of this version of vmhop", path);
+    }
+    CommitRecord record;
+    VMHOP_ASSIGN(record.relocation, parse_hex(body.at("relocation")));
+    record.destination = body.at("destination");
+    record.before_stop = body.at("was_running") ? RunState::kRunning : RunState::kPaused;
+    return std::optional(record);
+  } catch (const nlohmann::json::exception& broken) {
+    return errorf("{} is damaged: {}", path, broken.what());
   }
-  CommitRecord record;
-  VMHOP_ASSIGN(record.relocation, parse_hex(body.value("relocation", "")));
-  record.destination = body.value("destination", "");
-  record.before_stop = body.value("was_running", true) ? RunState::kRunning : RunState::kPaused;
-  return std::optional(record);
 }
 
 Status remove_commit_record(const std::string& runtime_dir) {

@@ -28,7 +28,8 @@ LocalServer::~LocalServer() {
 }
 
 void LocalServer::accept_client() {
-  UniqueFd client(::accept4(listening_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  // Not blocking: a client that does not read its answers is dropped, nobody waits for it.
+  UniqueFd client(::accept4(listening_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
   if (!client.valid() || clients_.size() >= kMaxClients) return;
   int fd = client.get();
   clients_.emplace(fd, ControlChannel(std::move(client)));
@@ -38,9 +39,17 @@ void LocalServer::accept_client() {
 void LocalServer::serve_client(int fd) {
   ControlChannel& channel = clients_.at(fd);
   auto request = channel.receive(0);
-  if (request && channel.send(handler_(request->body)).ok()) return;
+  if (request && channel.send(answer(request->body)).ok()) return;
   loop_.remove(fd);
   clients_.erase(fd);
+}
+
+nlohmann::json LocalServer::answer(const nlohmann::json& request) const {
+  try {
+    return handler_(request);
+  } catch (const nlohmann::json::exception& broken) {
+    return {{"event", "error"}, {"message", broken.what()}};
+  }
 }
 
 }  // namespace vmhop

@@ -31,6 +31,7 @@ class LocalServer {
         handler_(std::move(handler)) {}
   void accept_client();
   void serve_client(int fd);
+  nlohmann::json answer(const nlohmann::json& request) const;
 
   EventLoop& loop_;
   std::string path_;
