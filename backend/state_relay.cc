@@ -19,9 +19,7 @@ Result<std::unique_ptr<StateRelay>> StateRelay::start(
     EventLoop& loop, UniqueFd socket, std::function<void(std::span<const std::byte>)> on_bytes) {
   VMHOP_TRY(set_nonblocking(socket.get()));
   std::unique_ptr<StateRelay> relay(new StateRelay(loop, std::move(socket), std::move(on_bytes)));
-  loop.set(
-      relay->socket_.get(), POLLIN, [raw = relay.get()](short events) { raw->serve(events); },
-      kPriority);
+  relay->update_events();
   return relay;
 }
 
@@ -30,7 +28,8 @@ StateRelay::~StateRelay() {
 }
 
 void StateRelay::serve(short events) {
-  if ((events & POLLOUT) != 0) flush();
+  if ((events & (POLLOUT | POLLERR)) != 0) flush();
+  if (paused_ || read_ended_) return;
   if ((events & (POLLIN | POLLHUP | POLLERR)) != 0) read_some();
 }
 
@@ -40,7 +39,7 @@ void StateRelay::read_some() {
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (got <= 0) {
     read_ended_ = true;
-    loop_.remove(socket_.get());
+    update_events();
     on_bytes_({});
     return;
   }
@@ -81,15 +80,17 @@ void StateRelay::resume() {
 }
 
 void StateRelay::update_events() {
-  if (read_ended_) {
-    if (unsent_.empty()) return;
-    // Only what is left to write brings us back.
+  bool reads = !paused_ && !read_ended_;
+  auto events = static_cast<short>((reads ? POLLIN : 0) | (unsent_.empty() ? 0 : POLLOUT));
+  if (events == watched_) return;
+  // poll() reports a hang-up even to who asked for nothing: then do not ask at all.
+  if (events == 0) {
+    loop_.remove(socket_.get());
+  } else {
     loop_.set(
-        socket_.get(), POLLOUT, [this](short) { flush(); }, kPriority);
-    return;
+        socket_.get(), events, [this](short ready) { serve(ready); }, kPriority);
   }
-  int events = (paused_ ? 0 : POLLIN) | (unsent_.empty() ? 0 : POLLOUT);
-  loop_.set_events(socket_.get(), static_cast<short>(events));
+  watched_ = events;
 }
 
 }  // namespace vmhop

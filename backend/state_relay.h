@@ -45,6 +45,7 @@ class StateRelay {
   std::function<void(std::span<const std::byte>)> on_bytes_;
   std::vector<std::byte> unsent_;
   bool paused_ = false;
+  short watched_ = 0;
   bool read_ended_ = false;
   bool end_wanted_ = false;  // shut down writing once unsent_ is gone
 };
