@@ -73,10 +73,12 @@ Status DestinationMemory::take_over() const {
           page_states.set_resident(page, 1);
           break;
         case PageState::kAbsent:
-          break;
         case PageState::kResident:
         case PageState::kHole:
           break;
+        default:
+          return errorf("the page map has an unknown state for page {} of region {}", page,
+                        regions_[region].ram.info().id);
       }
     }
     // A fault whose event the dead pager had read is in nobody's queue: let all fault anew.

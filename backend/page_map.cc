@@ -32,6 +32,17 @@ struct PageMap::Header {
   uint8_t reserved[16];
 };
 
+struct PageMap::RegionEntry {
+  uint64_t pages;
+  uint32_t page_size;
+  uint32_t reserved;
+};
+
+uint64_t PageMap::states_offset(size_t regions) {
+  static_assert(sizeof(Header) == 64 && sizeof(RegionEntry) == 16);
+  return sizeof(Header) + regions * sizeof(RegionEntry);
+}
+
 const char* page_state_name(PageState state) {
   switch (state) {
     case PageState::kAbsent:
@@ -113,14 +124,13 @@ PageMap::Header& PageMap::header() const {
 }
 
 Result<PageMap> PageMap::create(std::span<const RegionInfo> regions) {
-  static_assert(sizeof(Header) == 64);
   uint64_t pages = 0;
   for (const RegionInfo& region : regions)
     pages += pages_of(region);
-  VMHOP_ASSIGN(UniqueFd fd, create_memfd("vmhop-page-map", sizeof(Header) + pages));
+  uint64_t size = states_offset(regions.size()) + pages;
+  VMHOP_ASSIGN(UniqueFd fd, create_memfd("vmhop-page-map", size));
   {
-    VMHOP_ASSIGN(Mapping mapping,
-                 Mapping::map_shared(fd.get(), sizeof(Header) + pages, Access::kReadWrite));
+    VMHOP_ASSIGN(Mapping mapping, Mapping::map_shared(fd.get(), size, Access::kReadWrite));
     // A fresh memfd is zeros: every page is absent already.
     auto* header = reinterpret_cast<Header*>(mapping.data());
     header->magic = kMagic;
@@ -129,6 +139,9 @@ Result<PageMap> PageMap::create(std::span<const RegionInfo> regions) {
     header->pages = pages;
     header->destination_state.store(static_cast<uint32_t>(DestinationState::kWaiting));
     header->run_state.store(static_cast<uint32_t>(RunState::kRunning));
+    auto* entry = reinterpret_cast<RegionEntry*>(mapping.data() + sizeof(Header));
+    for (const RegionInfo& region : regions)
+      *entry++ = {pages_of(region), region.page_size, 0};
   }
   return attach(std::move(fd), regions);
 }
@@ -139,20 +152,26 @@ Result<PageMap> PageMap::attach(UniqueFd fd, std::span<const RegionInfo> regions
     pages += pages_of(region);
   struct stat info {};
   if (::fstat(fd.get(), &info) != 0) return Error::from_errno("looking at a page map", errno);
-  if (static_cast<uint64_t>(info.st_size) != sizeof(Header) + pages) {
-    return errorf("the page map has {} bytes; {} pages need {}", info.st_size, pages,
-                  sizeof(Header) + pages);
+  uint64_t size = states_offset(regions.size()) + pages;
+  if (static_cast<uint64_t>(info.st_size) != size) {
+    return errorf("the page map has {} bytes; {} pages need {}", info.st_size, pages, size);
   }
-  VMHOP_ASSIGN(Mapping mapping, Mapping::map_shared(fd.get(), static_cast<size_t>(info.st_size),
-                                                    Access::kReadWrite));
+  VMHOP_ASSIGN(Mapping mapping, Mapping::map_shared(fd.get(), size, Access::kReadWrite));
   auto* header = reinterpret_cast<Header*>(mapping.data());
   if (header->magic != kMagic || header->version != kVersion || header->pages != pages ||
       header->regions != regions.size()) {
     return Error("the page map is of another version or another VM");
   }
-  auto* states = reinterpret_cast<std::atomic<uint8_t>*>(mapping.data() + sizeof(Header));
+  const auto* entry = reinterpret_cast<const RegionEntry*>(mapping.data() + sizeof(Header));
+  auto* states =
+      reinterpret_cast<std::atomic<uint8_t>*>(mapping.data() + states_offset(regions.size()));
   std::vector<PageStates> parts;
   for (const RegionInfo& region : regions) {
+    if (entry->pages != pages_of(region) || entry->page_size != region.page_size) {
+      return errorf("the page map has {} pages of {} bytes where region {} has {} of {}",
+                    entry->pages, entry->page_size, region.id, pages_of(region), region.page_size);
+    }
+    ++entry;
     parts.emplace_back(std::span(states, pages_of(region)));
     states += pages_of(region);
   }

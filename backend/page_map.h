@@ -112,6 +112,8 @@ class PageMap {
 
  private:
   struct Header;
+  struct RegionEntry;
+  static uint64_t states_offset(size_t regions);
   PageMap(UniqueFd fd, Mapping mapping, std::vector<PageStates> regions)
       : fd_(std::move(fd)), mapping_(std::move(mapping)), regions_(std::move(regions)) {}
   Header& header() const;
