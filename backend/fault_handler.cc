@@ -6,11 +6,17 @@
 #include <array>
 #include <cerrno>
 
+#include "backend/session/limits.h"
+
 namespace vmhop {
 namespace {
 
 // More threads than this rarely fault at once; beyond it the vectors grow once.
 constexpr size_t kExpectedFaults = 1024;
+
+bool is_page(const DestinationMemory::Page& left, const DestinationMemory::Page& right) {
+  return left.region == right.region && left.page == right.page;
+}
 
 }  // namespace
 
@@ -25,6 +31,7 @@ FaultHandler::FaultHandler(const DestinationMemory& memory, PrecachePlan& plan,
   to_post_.reserve(kExpectedFaults);
   in_flight_.reserve(kExpectedFaults);
   waiting_.reserve(kExpectedFaults);
+  retried_.reserve(kExpectedFaults);
 }
 
 Result<std::unique_ptr<FaultHandler>> FaultHandler::start(const DestinationMemory& memory,
@@ -37,7 +44,7 @@ Result<std::unique_ptr<FaultHandler>> FaultHandler::start(const DestinationMemor
       memory, plan, counters, std::move(callbacks), std::move(wake), std::move(stop)));
   handler->thread_ = std::thread([raw = handler.get()] {
     Status end = raw->serve();
-    if (!end && !raw->stopping_) raw->callbacks_.on_broken(end.error());
+    if (!end && !raw->stopping_ && !raw->end_expected_) raw->callbacks_.on_broken(end.error());
   });
   return handler;
 }
@@ -52,10 +59,11 @@ Status FaultHandler::serve() {
   while (!stopping_) {
     Status failure;
     auto work = [&] {
-      Result<bool> faults = take_faults();
+      Result<bool> mail = take_mail();
+      Result<bool> faults = mail ? take_faults() : mail;
       Result<bool> arrivals = faults ? take_arrivals() : faults;
       if (!arrivals) failure = arrivals.error();
-      return !arrivals || *faults || *arrivals;
+      return !arrivals || *mail || *faults || *arrivals;
     };
     bool busy = spin_.spin(work);
     VMHOP_TRY(failure);
@@ -65,7 +73,7 @@ Status FaultHandler::serve() {
 }
 
 Status FaultHandler::sleep() {
-  std::array<pollfd, 16> polled{};
+  std::array<pollfd, 3 + kMaxRegions> polled{};
   size_t count = 0;
   polled[count++] = {stop_.fd(), POLLIN, 0};
   polled[count++] = {mailbox_.fd(), POLLIN, 0};
@@ -76,18 +84,23 @@ Status FaultHandler::sleep() {
   }
   if (::poll(polled.data(), count, -1) < 0 && errno != EINTR)
     return Error::from_errno("poll", errno);
-  if (polled[1].revents != 0) {
-    if (auto letter = mailbox_.take()) {
-      VMHOP_TRY(drop_source());
-      source_ = std::move(*letter);
-      std::vector<InFlight> waiting = std::move(waiting_);
-      waiting_.clear();
-      for (const InFlight& fault : waiting)
-        VMHOP_TRY(handle(fault.page, fault.seen));
-      post_reads();
-    }
-  }
+  if (polled[1].revents != 0) mailbox_.drain();
   return ok_status();
+}
+
+// Looked at in every turn: a guest that faults all the time would keep a new page source waiting.
+Result<bool> FaultHandler::take_mail() {
+  if (!mailbox_.has_news()) return false;
+  if (auto letter = mailbox_.take()) {
+    VMHOP_TRY(drop_source());
+    source_ = std::move(*letter);
+  }
+  retried_.swap(waiting_);
+  for (const InFlight& fault : retried_)
+    VMHOP_TRY(handle(fault.page, fault.seen));
+  retried_.clear();
+  VMHOP_TRY(post_reads());
+  return true;
 }
 
 Result<bool> FaultHandler::take_faults() {
@@ -105,7 +118,7 @@ Result<bool> FaultHandler::take_faults() {
       VMHOP_TRY(handle(*page, seen));
     }
   }
-  if (any) post_reads();
+  if (any) VMHOP_TRY(post_reads());
   return any;
 }
 
@@ -131,7 +144,7 @@ Status FaultHandler::handle(const Page& page, Clock::time_point seen) {
         return ok_status();
       case PageState::kAbsent:
         if (!source_) {
-          waiting_.push_back({page, seen, {}});
+          await_source(page, seen);
           return ok_status();
         }
         if (!states.claim(page.page)) continue;  // precaching was faster: look again
@@ -144,10 +157,16 @@ Status FaultHandler::handle(const Page& page, Clock::time_point seen) {
   }
 }
 
-void FaultHandler::post_reads() {
-  if (to_post_.empty()) return;
+// A thread that is interrupted while it waits faults again: its page is noted once.
+void FaultHandler::await_source(const Page& page, Clock::time_point seen) {
+  bool noted = std::any_of(waiting_.begin(), waiting_.end(),
+                           [&page](const InFlight& entry) { return is_page(entry.page, page); });
+  if (!noted) waiting_.push_back({page, seen, {}});
+}
+
+Status FaultHandler::post_reads() {
+  if (to_post_.empty()) return ok_status();
   counters_.faults_in_flight.fetch_add(to_post_.size(), std::memory_order_relaxed);
-  // A failure shows again, with its cause, at the next poll(): the reads are in flight until then.
   Status posted = source_->post(to_post_);
   auto now = Clock::now();
   for (size_t i = in_flight_.size() - to_post_.size(); i < in_flight_.size(); ++i) {
@@ -155,10 +174,8 @@ void FaultHandler::post_reads() {
     counters_.fault_post.record(now - in_flight_[i].seen);
   }
   to_post_.clear();
-  if (!posted) {
-    callbacks_.on_source_lost(posted.error());
-    if (Status dropped = drop_source(); !dropped) callbacks_.on_broken(dropped.error());
-  }
+  if (!posted) return lose_source(posted.error());
+  return ok_status();
 }
 
 Result<bool> FaultHandler::take_arrivals() {
@@ -166,20 +183,24 @@ Result<bool> FaultHandler::take_arrivals() {
   std::array<PageArrival, 16> arrivals;
   auto count = source_->poll(arrivals);
   if (!count) {
-    callbacks_.on_source_lost(count.error());
-    VMHOP_TRY(drop_source());
+    VMHOP_TRY(lose_source(count.error()));
     return true;
   }
   if (*count == 0) return false;
   for (size_t i = 0; i < *count; ++i)
     VMHOP_TRY(install(arrivals[i]));
-  if (in_flight_.empty()) callbacks_.on_idle();
+  // Before the plan is complete nothing can be drained, and nobody need ask.
+  if (in_flight_.empty() && plan_.complete()) callbacks_.on_idle();
   return true;
 }
 
 Status FaultHandler::install(const PageArrival& arrival) {
   auto there = Clock::now();
-  Page page{arrival.range.region, arrival.range.offset / memory_.page_size(arrival.range.region)};
+  auto fault = std::find_if(in_flight_.begin(), in_flight_.end(), [&](const InFlight& entry) {
+    return arrival.range == memory_.range_of(entry.page.region, entry.page.page, 1);
+  });
+  if (fault == in_flight_.end()) return Error("a page arrived that nobody asked for");
+  Page page = fault->page;
   if (arrival.content == Content::kData) {
     VMHOP_TRY(memory_.install_read(arrival.range));
     counters_.pages_faulted.fetch_add(1, std::memory_order_relaxed);
@@ -191,16 +212,17 @@ Status FaultHandler::install(const PageArrival& arrival) {
   }
   auto done = Clock::now();
   counters_.faults_in_flight.fetch_sub(1, std::memory_order_relaxed);
-  auto fault = std::find_if(in_flight_.begin(), in_flight_.end(), [&page](const InFlight& entry) {
-    return entry.page.region == page.region && entry.page.page == page.page;
-  });
-  if (fault != in_flight_.end()) {
-    counters_.fault_read.record(there - fault->posted);
-    counters_.fault_install.record(done - there);
-    counters_.fault_total.record(done - fault->seen);
-    *fault = in_flight_.back();
-    in_flight_.pop_back();
-  }
+  counters_.fault_read.record(there - fault->posted);
+  counters_.fault_install.record(done - there);
+  counters_.fault_total.record(done - fault->seen);
+  *fault = in_flight_.back();
+  in_flight_.pop_back();
+  return ok_status();
+}
+
+Status FaultHandler::lose_source(const Error& error) {
+  VMHOP_TRY(drop_source());
+  callbacks_.on_source_lost(error);
   return ok_status();
 }
 

@@ -21,8 +21,8 @@ namespace vmhop {
 class FaultHandler {
  public:
   struct Callbacks {
-    // From the handler's thread. The page source failed and is destroyed; give the next to
-    // attach().
+    // From the handler's thread. The page source failed and is destroyed, what it was reading is
+    // absent again; give the next to attach().
     std::function<void(const Error&)> on_source_lost;
     // Nothing is being read for a fault any more.
     std::function<void()> on_idle;
@@ -37,6 +37,10 @@ class FaultHandler {
 
   // From any thread: read from this source now; null: from none.
   void attach(std::unique_ptr<PageSource> source) { mailbox_.put(std::move(source)); }
+  // From any thread: pages that faults wait for may have become holes.
+  void notify() { mailbox_.notify(); }
+  // From any thread: the registration is about to go, errors mean nothing from now on.
+  void expect_end() { end_expected_ = true; }
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -51,13 +55,15 @@ class FaultHandler {
                Callbacks callbacks, EventFd wake, EventFd stop);
 
   Status serve();
-  bool take_mail();
+  Result<bool> take_mail();
   Result<bool> take_faults();
   Status handle(const Page& page, Clock::time_point seen);
-  void post_reads();
+  void await_source(const Page& page, Clock::time_point seen);
+  Status post_reads();
   Result<bool> take_arrivals();
   Status install(const PageArrival& arrival);
   Status drop_source();
+  Status lose_source(const Error& error);
   Status sleep();
 
   const DestinationMemory& memory_;
@@ -67,12 +73,14 @@ class FaultHandler {
   SourceMailbox mailbox_;
   EventFd stop_;
   std::atomic<bool> stopping_{false};
+  std::atomic<bool> end_expected_{false};
 
   // All below belong to the thread.
   std::unique_ptr<PageSource> source_;
   std::vector<PageRead> to_post_;
   std::vector<InFlight> in_flight_;
   std::vector<InFlight> waiting_;  // for a page source
+  std::vector<InFlight> retried_;
   AdaptiveSpin spin_;
   std::thread thread_;
 };

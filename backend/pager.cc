@@ -18,25 +18,35 @@ Result<std::unique_ptr<Pager>> Pager::start(std::vector<DestinationMemory::Regio
   VMHOP_ASSIGN(pager->faults_,
                FaultHandler::start(pager->memory_, pager->plan_, pager->counters_,
                                    {call.on_source_lost, call.on_idle, call.on_broken}));
+  // What one thread gives back, the others take up, those that sleep included.
+  pager->plan_.on_rewind([raw = pager.get()] {
+    for (auto& precacher : raw->precachers_)
+      precacher->notify();
+  });
   return pager;
 }
 
 Pager::~Pager() {
+  stop_threads();
+}
+
+void Pager::stop_threads() {
+  plan_.on_rewind(nullptr);
   if (layout_thread_.joinable()) layout_thread_.join();
   precachers_.clear();
   faults_.reset();
 }
 
 void Pager::attach_fault_source(std::unique_ptr<PageSource> source) {
-  faults_->attach(std::move(source));
+  if (faults_) faults_->attach(std::move(source));
 }
 
 void Pager::attach_bulk_source(unsigned precacher, std::unique_ptr<PageSource> source) {
-  precachers_[precacher]->attach(std::move(source));
+  if (precacher < precachers_.size()) precachers_[precacher]->attach(std::move(source));
 }
 
 void Pager::detach_sources() {
-  faults_->attach(nullptr);
+  if (faults_) faults_->attach(nullptr);
   for (auto& precacher : precachers_)
     precacher->attach(nullptr);
 }
@@ -76,28 +86,29 @@ void Pager::set_final_layout(std::vector<ExtentList> extents) {
     plan_.set_complete();
     for (auto& precacher : precachers_)
       precacher->notify();
+    faults_->notify();
     callbacks_.on_idle();
   });
 }
 
 bool Pager::drained() const {
   if (!plan_.complete()) return false;
-  for (uint32_t region = 0; region < memory_.regions().size(); ++region) {
-    const PageStates& states = memory_.states(region);
-    for (uint64_t page = 0; page < states.pages(); ++page) {
-      PageState state = states.get(page);
+  for (; undone_.region < memory_.regions().size(); ++undone_.region, undone_.page = 0) {
+    const PageStates& states = memory_.states(undone_.region);
+    for (; undone_.page < states.pages(); ++undone_.page) {
+      PageState state = states.get(undone_.page);
       if (state != PageState::kResident && state != PageState::kHole) return false;
     }
   }
   return true;
 }
 
-// The fault handler serves until the registration is gone: a guest may touch a hole any moment.
+// The fault handler serves until the registration is gone: a guest may touch a hole any moment. One
+// that it was about to answer then is answered by the kernel instead.
 Status Pager::finish() {
+  if (faults_) faults_->expect_end();
   VMHOP_TRY(memory_.unregister());
-  if (layout_thread_.joinable()) layout_thread_.join();
-  precachers_.clear();
-  faults_.reset();
+  stop_threads();
   return ok_status();
 }
 

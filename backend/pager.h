@@ -46,7 +46,8 @@ class Pager {
 
   // True when every page is resident or a hole: looked up page by page, never inferred.
   bool drained() const;
-  // After drained(): unregisters, so that the kernel serves the VM alone from now on.
+  // After drained(): unregisters, so that the kernel serves the VM alone from now on. Attaching
+  // sources does nothing any more then.
   Status finish();
 
   Progress progress() const;
@@ -57,6 +58,7 @@ class Pager {
   Pager(std::vector<DestinationMemory::Region> regions, PageMap& page_map, Callbacks callbacks)
       : memory_(std::move(regions), page_map), plan_(memory_), callbacks_(std::move(callbacks)) {}
   void count_total();
+  void stop_threads();
 
   DestinationMemory memory_;
   PrecachePlan plan_;
@@ -64,6 +66,8 @@ class Pager {
   Callbacks callbacks_;
   std::vector<ExtentList> preliminary_;
   std::thread layout_thread_;
+  // All pages before this one were resident or holes when drained() looked. Both are for good.
+  mutable DestinationMemory::Page undone_{0, 0};
   std::unique_ptr<FaultHandler> faults_;
   std::vector<std::unique_ptr<Precacher>> precachers_;
 };

@@ -36,6 +36,12 @@ void PrecachePlan::rewind() {
   std::lock_guard lock(mutex_);
   sweep_region_ = 0;
   sweep_offset_ = 0;
+  if (on_rewind_) on_rewind_();
+}
+
+void PrecachePlan::on_rewind(std::function<void()> callback) {
+  std::lock_guard lock(mutex_);
+  on_rewind_ = std::move(callback);
 }
 
 std::optional<PageRange> PrecachePlan::next(uint64_t max_bytes) {

@@ -5,6 +5,7 @@
 #include <array>
 #include <atomic>
 #include <deque>
+#include <functional>
 #include <mutex>
 #include <optional>
 
@@ -29,8 +30,11 @@ class PrecachePlan {
   // From any precaching thread: claims the next pages, at most `max_bytes`, in one run; empty when
   // there is nothing left that can be claimed now.
   std::optional<PageRange> next(uint64_t max_bytes);
-  // Pages were given back: sweep once more.
+  // From any thread: pages were given back, sweep once more.
   void rewind();
+  // Called after each rewind(): somebody who found nothing to claim may find something now. It may
+  // not call back. Once this returns, the former one is not called any more.
+  void on_rewind(std::function<void()> callback);
 
  private:
   struct Neighbourhood {
@@ -54,6 +58,7 @@ class PrecachePlan {
   std::atomic<uint64_t> recent_head_{0};
 
   std::mutex mutex_;  // guards all below; never taken on the fault path
+  std::function<void()> on_rewind_;
   uint64_t recent_tail_ = 0;
   std::deque<Neighbourhood> neighbourhoods_;
   std::vector<ExtentList> extents_;

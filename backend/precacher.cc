@@ -42,23 +42,28 @@ Precacher::~Precacher() {
 
 Status Precacher::serve() {
   while (!stopping_) {
-    if (!source_) {
-      VMHOP_TRY(sleep(-1));
-      continue;
-    }
-    bool yields = yields_to_faults();
-    if (!yields) VMHOP_TRY(post_reads());
-    if (source_ && in_flight_.empty() && !yields) {
-      if (!std::exchange(idle_told_, true)) callbacks_.on_idle();
-      VMHOP_TRY(sleep(-1));
-      continue;
-    }
-    idle_told_ = false;
+    VMHOP_TRY(take_mail());
+    bool yields = source_ && yields_to_faults();
+    if (source_ && !yields) VMHOP_TRY(post_reads());
+    bool idle = source_ && in_flight_.empty() && !yields;
+    bool was_told = std::exchange(idle_told_, idle);
+    if (idle && !was_told) callbacks_.on_idle();
+    // Also when nothing is in flight: that is how a connection that was closed is noticed.
     VMHOP_ASSIGN(bool came, take_arrivals());
     // A millisecond is the shortest poll() knows, and about as long as a fault takes.
     if (!came) VMHOP_TRY(sleep(yields ? 1 : -1));
   }
   return drop_source();
+}
+
+Status Precacher::take_mail() {
+  if (!mailbox_.has_news()) return ok_status();
+  idle_told_ = false;
+  if (auto letter = mailbox_.take()) {
+    VMHOP_TRY(drop_source());
+    source_ = std::move(*letter);
+  }
+  return ok_status();
 }
 
 bool Precacher::yields_to_faults() const {
@@ -85,7 +90,7 @@ Status Precacher::post_reads() {
 }
 
 Result<bool> Precacher::take_arrivals() {
-  if (!source_) return true;
+  if (!source_) return false;
   std::array<PageArrival, 32> arrivals;
   auto count = source_->poll(arrivals);
   if (!count) {
@@ -98,6 +103,12 @@ Result<bool> Precacher::take_arrivals() {
 }
 
 Status Precacher::install(const PageArrival& arrival) {
+  auto read = std::find_if(in_flight_.begin(), in_flight_.end(), [&](const InFlight& entry) {
+    return entry.range.region == arrival.range.region &&
+           entry.range.offset <= arrival.range.offset &&
+           arrival.range.offset + arrival.range.length <= entry.range.offset + entry.range.length;
+  });
+  if (read == in_flight_.end()) return Error("pages arrived that nobody asked for");
   uint64_t pages = arrival.range.length / memory_.page_size(arrival.range.region);
   if (arrival.content == Content::kData) {
     VMHOP_TRY(memory_.install_read(arrival.range));
@@ -107,12 +118,6 @@ Status Precacher::install(const PageArrival& arrival) {
     VMHOP_TRY(memory_.settle_as_hole(arrival.range));
     counters_.pages_zero.fetch_add(pages, std::memory_order_relaxed);
   }
-  auto read = std::find_if(in_flight_.begin(), in_flight_.end(), [&](const InFlight& entry) {
-    return entry.range.region == arrival.range.region &&
-           entry.range.offset <= arrival.range.offset &&
-           arrival.range.offset < entry.range.offset + entry.range.length;
-  });
-  if (read == in_flight_.end()) return Error("pages arrived that nobody asked for");
   read->arrived += arrival.range.length;
   if (read->arrived == read->range.length) {
     counters_.bulk_read.record(Clock::now() - read->posted);
@@ -123,8 +128,9 @@ Status Precacher::install(const PageArrival& arrival) {
 }
 
 Status Precacher::lose_source(const Error& error) {
+  VMHOP_TRY(drop_source());
   callbacks_.on_source_lost(error);
-  return drop_source();
+  return ok_status();
 }
 
 // The source goes first: only then can nobody write the pages that it was reading. Of a read that
@@ -155,13 +161,7 @@ Status Precacher::sleep(int timeout_ms) {
   if (::poll(polled.data(), count, timeout_ms) < 0 && errno != EINTR) {
     return Error::from_errno("poll", errno);
   }
-  if (polled[1].revents != 0) {
-    idle_told_ = false;
-    if (auto letter = mailbox_.take()) {
-      VMHOP_TRY(drop_source());
-      source_ = std::move(*letter);
-    }
-  }
+  if (polled[1].revents != 0) mailbox_.drain();
   return ok_status();
 }
 

@@ -55,6 +55,7 @@ class Precacher {
         stop_(std::move(stop)) {}
 
   Status serve();
+  Status take_mail();
   Status post_reads();
   bool yields_to_faults() const;
   Result<bool> take_arrivals();

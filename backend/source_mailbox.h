@@ -1,6 +1,7 @@
 // How a page source reaches the thread that will own it.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -10,7 +11,7 @@
 
 namespace vmhop {
 
-// put() from any thread; take() and fd() by the owner, whose poll() the descriptor wakes.
+// put() and notify() from any thread; the rest by the owner, whose poll() the descriptor wakes.
 class SourceMailbox {
  public:
   explicit SourceMailbox(EventFd wake) : wake_(std::move(wake)) {}
@@ -22,19 +23,28 @@ class SourceMailbox {
       std::lock_guard lock(mutex_);
       letter_ = std::move(source);
     }
+    notify();
+  }
+  void notify() {
+    news_.store(true, std::memory_order_release);
     wake_.notify();
   }
-  void notify() const { wake_.notify(); }
 
   int fd() const { return wake_.fd(); }
+  // After poll() said that fd() is readable.
+  void drain() const { wake_.drain(); }
+  // One load, for an owner that is too busy to come to its poll(): something was put, or somebody
+  // notified, since the last take().
+  bool has_news() const { return news_.load(std::memory_order_acquire); }
   std::optional<std::unique_ptr<PageSource>> take() {
-    wake_.drain();
+    news_.store(false, std::memory_order_relaxed);
     std::lock_guard lock(mutex_);
     return std::exchange(letter_, std::nullopt);
   }
 
  private:
   EventFd wake_;
+  std::atomic<bool> news_{false};
   std::mutex mutex_;  // guards letter_
   std::optional<std::unique_ptr<PageSource>> letter_;
 };
