@@ -23,7 +23,7 @@ Result<std::unique_ptr<ByteStream>> authenticate(UniqueFd socket, const LaneId& 
   if (!proved && proved.error().kind() == ErrorKind::kClosed) {
     return refusedf("the destination does not want this lane; its log says why");
   }
-  VMHOP_TRY(proved);
+  if (!proved) return proved.error();
   return stream;
 }
 

@@ -133,7 +133,7 @@ Result<Message> MessageStream::receive_blocking(int timeout_ms) {
     Status flushed = flush();
     VMHOP_ASSIGN(auto message, receive());
     if (message) return *std::move(message);
-    VMHOP_TRY(flushed);
+    if (!flushed) return flushed.error();
     VMHOP_ASSIGN(short ready, wait_fd(fd(), wanted_events(), deadline.left_ms()));
     if (ready == 0) return no_answer(deadline);
   }
