@@ -1,0 +1,241 @@
+#include "tests/demo/demo.h"
+
+#include <poll.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <thread>
+
+#include "backend/base/control_channel.h"
+#include "cli/format.h"
+#include "cli/json_access.h"
+#include "cli/runtime_dir.h"
+#include "tests/lab/linux_guest.h"
+#include "tests/lab/witness_log.h"
+
+namespace vmhop::demo {
+namespace {
+
+using lab::seconds_between;
+using lab::within;
+using namespace std::chrono_literals;
+
+constexpr const char* kVm = "web";
+constexpr unsigned kWrkConnections = 8;
+// What throughput is averaged over, before and once drained.
+constexpr std::chrono::milliseconds kMeasured = 4s;
+constexpr std::chrono::milliseconds kDisplayEvery = 200ms;
+
+std::string took(lab::Clock::time_point since) {
+  return fmt::format("{:.1f} s", seconds_between(since, lab::Clock::now()));
+}
+
+}  // namespace
+
+Status Demo::run() {
+  VMHOP_TRY(make_hosts());
+  VMHOP_TRY(start_guest());
+  VMHOP_TRY(start_load());
+  VMHOP_TRY(prepare_destination());
+  VMHOP_TRY(relocate());
+  VMHOP_TRY(watch_drained_guest());
+  VMHOP_TRY(stop_load());
+  return power_off();
+}
+
+Status Demo::make_hosts() {
+  auto since = Clock::now();
+  display_.working("hosts", "making namespaces");
+  VMHOP_ASSIGN(network_, lab::Network::create());
+  VMHOP_ASSIGN(source_, lab::VmhopHost::create(*network_, "source", VMHOP_LAB_PROGRAM));
+  VMHOP_ASSIGN(destination_, lab::VmhopHost::create(*network_, "destination", VMHOP_LAB_PROGRAM));
+  VMHOP_ASSIGN(disk_, lab::SharedDisk::create(network_->directory()));
+  display_.done("hosts", fmt::format("source, destination and client on one switch; a disk that "
+                                     "both reach ({})",
+                                     took(since)));
+  return ok_status();
+}
+
+Status Demo::start_guest() {
+  display_.working("guest", "looking for its image");
+  VMHOP_ASSIGN(image_, lab::find_guest_image(VMHOP_LAB_SOURCES, network_->directory()));
+  auto since = Clock::now();
+  display_.working("guest", "booting Linux");
+  VMHOP_ASSIGN(console_, lab::GuestConsole::create());
+  VMHOP_ASSIGN(running_, source_->run(kVm, guest().qemu_command(source_->place())));
+  VMHOP_TRY(console_->attach(source_->place().console, within(30s)));
+  VMHOP_ASSIGN(lab::Line ready, console_->wait_for_prefix("READY ", within(180s)));
+  if (lab::field(ready.text, "nginx") != 1 || lab::field(ready.text, "disk") != 1) {
+    return Error("the guest is not complete: " + ready.text);
+  }
+  display_.done("guest", fmt::format("Linux with nginx, {} MiB of RAM, writing to its disk ({})",
+                                     options_.ram_mib, took(since)));
+  display_.working("witness", "first pass over the guest's memory");
+  VMHOP_TRY(wait_for_passes(1));
+  display_.done("witness", fmt::format("checks and rewrites {} MiB of it all the time",
+                                       lab::field(ready.text, "mib").value_or(0)));
+  return ok_status();
+}
+
+lab::LinuxGuest Demo::guest() const {
+  lab::LinuxGuest guest;
+  guest.image = image_;
+  guest.ram_mib = options_.ram_mib;
+  guest.disk = disk_->path();
+  guest.tap = lab::Network::kTap;
+  return guest;
+}
+
+Status Demo::wait_for_passes(uint64_t more) const {
+  auto passes = lab::read_witness(console_->log().lines()).passes + more;
+  auto passed = [&](const lab::Line& line) {
+    auto beat = lab::parse_heartbeat(line.text);
+    return beat && beat->passes >= passes;
+  };
+  auto seen = console_->wait_for(passed, within(120s), console_->log().size());
+  return seen ? ok_status() : Status(seen.error().with("waiting for the witness"));
+}
+
+Status Demo::start_load() {
+  display_.working("load", "starting");
+  lab::ProbeSpec probe;
+  probe.address = lab::Network::kGuestAddress;
+  probe.www = image_ + "/www";
+  VMHOP_ASSIGN(probe_, lab::HttpProbe::start(network_->client(), probe));
+  VMHOP_TRY(probe_->wait_for_answers(10, within(30s)));
+  VMHOP_ASSIGN(wrk_,
+               lab::Wrk::start(network_->client(), fmt::format("http://{}/16k.txt", probe.address),
+                               kWrkConnections, source_->directory() + "/wrk"));
+  VMHOP_ASSIGN(throughput_,
+               lab::Throughput::start(network_->client(), lab::Network::kClientInterface));
+  load_since_ = Clock::now();
+  return ok_status();
+}
+
+// While the load is measured.
+Status Demo::prepare_destination() {
+  VMHOP_ASSIGN(receiving_, destination_->receive(kVm, guest().qemu_command(destination_->place())));
+  VMHOP_TRY(console_->attach(destination_->place().console, within(60s)));
+  VMHOP_ASSIGN(source_monitor_, source_->monitor(within(10s)));
+  VMHOP_ASSIGN(destination_monitor_, destination_->monitor(within(10s)));
+  auto since = std::max(load_since_ + 1s, Clock::now());
+  std::this_thread::sleep_until(since + kMeasured);
+  report_.bytes_per_second_before = throughput_->bytes_per_second(since, Clock::now());
+  display_.done("load", fmt::format("wrk with {} connections: {:.1f} MB/s", kWrkConnections,
+                                    report_.bytes_per_second_before / 1e6));
+  return ok_status();
+}
+
+Status Demo::relocate() {
+  display_.working("relocation", "under way");
+  std::vector<std::string> options;
+  if (options_.plain_data) options.emplace_back("--plain-data");
+  asked_at_ = Clock::now();
+  VMHOP_ASSIGN(lab::Process relocating, source_->relocate(kVm, destination_->endpoint(), options));
+  VMHOP_TRY(follow(relocating));
+  VMHOP_ASSIGN(lab::Finished finished, lab::finish(relocating, within(5min)));
+  drained_at_ = Clock::now();
+  if (!finished.status.clean()) return Error("vmhop relocate: " + finished.describe());
+  report_.take_relocation(finished.json());
+  resumed_at_ =
+      drained_at_ - std::chrono::microseconds(static_cast<int64_t>(report_.drained_ms * 1000));
+  cross_check_blackout();
+  display_.done(
+      "relocation",
+      fmt::format("blackout {}", display_.bold(fmt::format("{:.1f} ms", report_.blackout_ms))));
+  display_.done("drained", fmt::format("after {:.2f} s", report_.drained_ms / 1000));
+  return ok_status();
+}
+
+// Until it ends, with its progress where somebody can see it.
+Status Demo::follow(lab::Process& relocating) {
+  auto channel =
+      ControlChannel::connect(VmPaths(source_->runtime_directory(), kVm).control_socket());
+  auto deadline = within(5min);
+  while (Clock::now() < deadline && !relocating.wait(within(kDisplayEvery))) {
+    if (!display_.on_terminal() || !channel || !channel->send({{"cmd", "status"}})) continue;
+    auto status = channel->receive(1000);
+    if (!status) continue;
+    const auto& progress = member_of(status->body, "progress");
+    display_.working("relocation", fmt::format("{}: {:.0f} % of the pages are there",
+                                               text_of(status->body, "state"),
+                                               percent(number_of(progress, "pages_resident"),
+                                                       number_of(progress, "pages_total"))));
+  }
+  return ok_status();
+}
+
+void Demo::cross_check_blackout() {
+  auto blackout = lab::read_blackout(*source_monitor_, *destination_monitor_);
+  if (!blackout) return display_.warn(blackout.error().message());
+  resumed_at_ = lab::to_steady(blackout->resumed);
+  report_.qemu_blackout_ms = lab::milliseconds(blackout->length());
+  if (!agrees(report_.blackout_ms, report_.qemu_blackout_ms)) {
+    display_.warn(
+        fmt::format("vmhop says that the blackout was {:.1f} ms; by QEMU's own time "
+                    "stamps it was {:.1f} ms",
+                    report_.blackout_ms, report_.qemu_blackout_ms));
+  }
+}
+
+Status Demo::watch_drained_guest() {
+  display_.working("afterwards", "the guest goes on at the destination");
+  auto drained = console_->log().size();
+  auto until = std::max(drained_at_, resumed_at_ + 1s) + 500ms;
+  std::this_thread::sleep_until(until + kMeasured);
+  report_.bytes_per_second_drained = throughput_->bytes_per_second(until, Clock::now());
+  report_.bytes_per_second_first = throughput_->bytes_per_second(resumed_at_, resumed_at_ + 1s);
+  // Two: the first one had begun before.
+  auto lines = console_->log().lines();
+  lines.resize(std::min(lines.size(), drained));
+  passes_when_drained_ = lab::read_witness(lines).passes;
+  uint64_t passes = lab::read_witness(console_->log().lines()).passes;
+  if (passes < passes_when_drained_ + 2) {
+    VMHOP_TRY(wait_for_passes(passes_when_drained_ + 2 - passes));
+  }
+  VMHOP_TRY(probe_->wait_for_answers(10, within(30s)));
+  return ok_status();
+}
+
+Status Demo::stop_load() {
+  VMHOP_ASSIGN(lab::WrkSummary wrk, wrk_->stop());
+  lab::ProbeReport probe = probe_->report();
+  report_.requests = wrk.requests + probe.requests;
+  report_.failed_requests = wrk.failed() + probe.failed;
+  report_.client_gap_ms = lab::milliseconds(probe_->longest_gap(asked_at_, drained_at_));
+  report_.guest_gap_ms =
+      lab::milliseconds(lab::longest_gap_within(console_->log().lines(), asked_at_, drained_at_));
+  check("no client's request failed", clients_were_served());
+  check("the source has nothing of it left", nothing_left_at_source());
+  check("the destination serves on", destination_serves_on());
+  probe_.reset();
+  return ok_status();
+}
+
+Status Demo::power_off() {
+  display_.working("the end", "powering the guest off");
+  VMHOP_TRY(console_->send("POWEROFF"));
+  VMHOP_ASSIGN(lab::Line bye, console_->wait_for_prefix("BYE ", within(60s)));
+  VMHOP_ASSIGN(lab::Finished received, lab::finish(*receiving_, within(60s)));
+  check("memory was right all the time", memory_is_right());
+  check("no heartbeat was lost or doubled", heartbeats_are_whole());
+  check("vmhop ended with its guest",
+        received.status.clean() ? ok_status() : Status(Error(received.describe())));
+  check("the disk's file system is sound", disk_->check_filesystem());
+  uint64_t synced = lab::field(bye.text, "synced").value_or(0);
+  check(fmt::format("all {} synced records are on it", synced),
+        synced > 0 ? disk_->check_records(image_ + "/witness", synced)
+                   : Status(Error("none was synced")));
+  return ok_status();
+}
+
+void Demo::check(const std::string& what, Status held) {
+  if (held) {
+    display_.done("verified", what);
+  } else {
+    display_.failed("FAILED", what + ": " + held.error().message());
+  }
+  report_.checks.push_back({what, std::move(held)});
+}
+
+}  // namespace vmhop::demo

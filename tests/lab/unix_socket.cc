@@ -1,0 +1,36 @@
+#include "tests/lab/unix_socket.h"
+
+#include <poll.h>
+#include <sys/inotify.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <filesystem>
+
+namespace vmhop::lab {
+
+Result<UniqueFd> connect_when_there(const std::string& path, Deadline deadline) {
+  UniqueFd changes(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+  std::string directory = std::filesystem::path(path).parent_path();
+  if (::inotify_add_watch(changes.get(), directory.c_str(), IN_CREATE | IN_MOVED_TO | IN_ATTRIB) <
+      0) {
+    return Error::from_errno("watching " + directory, errno);
+  }
+  for (;;) {
+    auto socket = connect_unix(path, SOCK_STREAM);
+    if (socket) return socket;
+    if (Clock::now() >= deadline) return socket.error();
+    // bind() makes the file, listen() tells nobody: hence the short limit once it is there.
+    int timeout = milliseconds_until(deadline);
+    if (::access(path.c_str(), F_OK) == 0) timeout = std::min(timeout, 2);
+    VMHOP_ASSIGN([[maybe_unused]] short ready, wait_fd(changes.get(), POLLIN, timeout));
+    std::array<char, 4096> events{};
+    while (::read(changes.get(), events.data(), events.size()) > 0) {
+    }
+  }
+}
+
+}  // namespace vmhop::lab

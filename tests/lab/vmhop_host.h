@@ -1,0 +1,81 @@
+// The vmhop program on one of the lab's hosts, as a person would use it.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "backend/base/result.h"
+#include "cli/qmp_client.h"
+#include "tests/lab/linux_guest.h"
+#include "tests/lab/network.h"
+#include "tests/lab/process.h"
+
+namespace vmhop::lab {
+
+struct Finished {
+  ExitStatus status;
+  std::string out;
+  std::string err;
+  // The last line of standard output as JSON; null when it is none.
+  nlohmann::json json() const;
+  std::string describe() const;
+};
+
+class VmhopHost {
+ public:
+  static constexpr uint16_t kPort = 4000;
+
+  // `vmhop` is the program. The hosts of one network share a key.
+  static Result<VmhopHost> create(const Network& network, const std::string& name,
+                                  const std::string& vmhop);
+
+  const std::string& name() const { return name_; }
+  const std::string& directory() const { return directory_; }
+  std::string runtime_directory() const { return directory_ + "/run"; }
+  QemuPlace place() const { return place_in(directory_); }
+  // Where VMs are received here.
+  std::string endpoint() const { return fmt::format("{}:{}", address_, kPort); }
+  const std::string& key() const { return key_; }
+
+  // Starts a VM and waits until it runs (or is paused, as asked for).
+  Result<Process> run(const std::string& vm, const std::vector<std::string>& qemu) const;
+  // Starts receiving, and waits until somebody can connect.
+  Result<Process> receive(const std::string& vm, const std::vector<std::string>& qemu,
+                          const std::vector<std::string>& options = {}) const;
+  // Starts `vmhop relocate --json`.
+  Result<Process> relocate(const std::string& vm, const std::string& endpoint,
+                           const std::vector<std::string>& options = {}) const;
+  // Runs any command to its end.
+  Result<Finished> command(const std::vector<std::string>& arguments) const;
+  // Starts any command.
+  Result<Process> start(const std::vector<std::string>& arguments) const;
+
+  // What `vmhop status NAME --json` says.
+  Result<nlohmann::json> status(const std::string& vm) const;
+
+  // The lab's own monitor of the QEMU here, waiting for it until `deadline`.
+  Result<QmpClient> monitor(Deadline deadline) const;
+
+ private:
+  VmhopHost(const Namespace& where, std::string name, std::string directory, std::string address,
+            std::string key, std::string vmhop)
+      : where_(&where),
+        name_(std::move(name)),
+        directory_(std::move(directory)),
+        address_(std::move(address)),
+        key_(std::move(key)),
+        vmhop_(std::move(vmhop)) {}
+
+  const Namespace* where_;
+  std::string name_;
+  std::string directory_;
+  std::string address_;
+  std::string key_;
+  std::string vmhop_;
+};
+
+// Waits for a process that is expected to end by itself, with all that it printed.
+Result<Finished> finish(Process& process, Deadline deadline);
+
+}  // namespace vmhop::lab
