@@ -72,7 +72,10 @@ Status Userfault::unregister_range(uint64_t address, uint64_t length) const {
   if (::ioctl(fd_.get(), UFFDIO_UNREGISTER, &range) != 0) {
     return Error::from_errno("UFFDIO_UNREGISTER", errno);
   }
-  return ok_status();
+  // The kernel wakes who waits before it takes the registration away. A fault that holds its VMA's
+  // lock at that moment (Linux 6.4 and later) queues itself after that, and would wait for ever
+  // (seen on 6.18).
+  return wake(address, length);
 }
 
 Result<size_t> Userfault::read_faults(std::span<uint64_t> addresses) const {
