@@ -1,0 +1,262 @@
+#include "backend/tcp/tcp_page_source.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "tests/backend/page_source_conformance.h"
+#include "tests/backend/source_host.h"
+
+namespace vmhop {
+namespace {
+
+using namespace testing_support;
+using testing::HasSubstr;
+
+SourceImplementation over(std::string name, SourceHost::Wire wire) {
+  return {std::move(name), [wire](const std::vector<MemoryImage>& images) {
+            return std::make_unique<SourceHost>(images, wire);
+          }};
+}
+
+auto name_of = [](const auto& info) { return info.param.name; };
+INSTANTIATE_TEST_SUITE_P(Tcp, PageSourceConformance,
+                         testing::Values(over("Plain", SourceHost::Wire::kPlain),
+                                         over("Tls", SourceHost::Wire::kTls)),
+                         name_of);
+
+// A page source whose peer says exactly what the test wants.
+class TcpPageSourceTalk : public testing::Test {
+ protected:
+  static constexpr std::byte kUntouched{0xee};
+  static constexpr uint64_t kTargetPages = 4;
+
+  TcpPageSourceTalk() : memory_((kTargetPages + 2) * kPage, kUntouched) {
+    auto [left, right] = must(socket_pair(SOCK_STREAM));
+    peer_ = std::move(left);
+    source_ = std::make_unique<TcpPageSource>(must(make_plain_stream(std::move(right))), kPage);
+  }
+
+  std::byte* target() { return memory_.data() + kPage; }
+  void post(uint64_t first_page, uint64_t pages) {
+    PageRead read{{0, first_page * kPage, pages * kPage}, target() + first_page * kPage};
+    must(source_->post(std::span(&read, 1)));
+  }
+  void say(const void* bytes, size_t size) {
+    must(write_all(peer_.get(), {static_cast<const std::byte*>(bytes), size}));
+  }
+  void say_runs(std::vector<tcp::ReplyRun> runs) {
+    tcp::ReplyHeader header{tcp::kReplyMagic, static_cast<uint32_t>(runs.size())};
+    std::vector<std::byte> message(sizeof header + runs.size() * sizeof(tcp::ReplyRun));
+    std::memcpy(message.data(), &header, sizeof header);
+    std::memcpy(message.data() + sizeof header, runs.data(), runs.size() * sizeof(tcp::ReplyRun));
+    say(message.data(), message.size());
+  }
+  void say_data(size_t size, uint8_t value) {
+    std::vector<uint8_t> bytes(size, value);
+    say(bytes.data(), size);
+  }
+  std::vector<PageArrival> arrivals() {
+    std::vector<PageArrival> all(16);
+    all.resize(must(source_->poll(all)));
+    return all;
+  }
+  std::string failure() {
+    std::vector<PageArrival> all(16);
+    auto count = source_->poll(all);
+    return count ? "no error" : count.error().message();
+  }
+  bool guards_hold() const {
+    auto untouched = [](std::byte b) { return b == kUntouched; };
+    return std::all_of(memory_.begin(), memory_.begin() + kPage, untouched) &&
+           std::all_of(memory_.end() - kPage, memory_.end(), untouched);
+  }
+
+  static tcp::ReplyRun data(uint32_t length) {
+    return {length, static_cast<uint16_t>(tcp::RunKind::kData), 0};
+  }
+  static tcp::ReplyRun zero(uint32_t length) {
+    return {length, static_cast<uint16_t>(tcp::RunKind::kZero), 0};
+  }
+
+  std::vector<std::byte> memory_;
+  UniqueFd peer_;
+  std::unique_ptr<TcpPageSource> source_;
+};
+
+TEST_F(TcpPageSourceTalk, UnderstandsManyRunsInTheAnswerToItsOnlyRead) {
+  post(0, 4);
+  say_runs({zero(kPage), data(kPage), zero(kPage), data(kPage)});
+  say_data(2 * kPage, 7);
+  EXPECT_EQ(arrivals().size(), 4U);
+  EXPECT_EQ(target()[0], kUntouched);
+  EXPECT_EQ(target()[kPage], std::byte{7});
+  EXPECT_EQ(target()[2 * kPage], kUntouched);
+  EXPECT_EQ(target()[4 * kPage - 1], std::byte{7});
+  EXPECT_TRUE(guards_hold());
+}
+
+TEST_F(TcpPageSourceTalk, ReportsEachPageAsSoonAsItIsWhole) {
+  post(0, 3);
+  say_runs({data(3 * kPage)});
+  say_data(kPage - 1, 7);
+  EXPECT_TRUE(arrivals().empty());
+  say_data(1, 7);
+  EXPECT_THAT(arrivals(), testing::SizeIs(1));
+  say_data(kPage + 5, 7);
+  auto second = arrivals();
+  ASSERT_EQ(second.size(), 1U);
+  EXPECT_EQ(second[0].range, (PageRange{0, kPage, kPage}));
+  say_data(kPage - 5, 7);
+  EXPECT_THAT(arrivals(), testing::SizeIs(1));
+  EXPECT_TRUE(guards_hold());
+}
+
+TEST_F(TcpPageSourceTalk, TakesAnswersInPiecesOfAnySize) {
+  post(0, 1);
+  post(1, 2);
+  std::vector<std::byte> talk;
+  auto add = [&talk](const void* bytes, size_t size) {
+    const auto* first = static_cast<const std::byte*>(bytes);
+    talk.insert(talk.end(), first, first + size);
+  };
+  tcp::ReplyHeader one{tcp::kReplyMagic, 1};
+  tcp::ReplyHeader two{tcp::kReplyMagic, 2};
+  tcp::ReplyRun page_run = data(kPage);
+  tcp::ReplyRun zero_run = zero(kPage);
+  std::vector<uint8_t> page(kPage, 7);
+  add(&one, sizeof one);
+  add(&page_run, sizeof page_run);
+  add(page.data(), kPage);
+  add(&two, sizeof two);
+  add(&page_run, sizeof page_run);
+  add(&zero_run, sizeof zero_run);
+  add(page.data(), kPage);
+  size_t came = 0;
+  Random random(5);
+  for (size_t said = 0; said < talk.size();) {
+    size_t piece = std::min(talk.size() - said, 1 + random.below(23));
+    say(talk.data() + said, piece);
+    said += piece;
+    came += arrivals().size();
+  }
+  EXPECT_EQ(came, 3U);
+  EXPECT_EQ(std::count(target(), target() + 4 * kPage, std::byte{7}), 2 * kPage);
+  EXPECT_TRUE(guards_hold());
+}
+
+TEST_F(TcpPageSourceTalk, SaysWhatItWantsWithoutWaitingForAFullSocket) {
+  // More requests than a socket takes at once.
+  std::vector<PageRead> reads(40'000, PageRead{{0, 0, kPage}, target()});
+  ASSERT_TRUE(source_->post(reads).ok());
+  EXPECT_EQ(source_->wait_events() & POLLOUT, POLLOUT);
+  size_t heard = 0;
+  std::vector<std::byte> buffer(1 << 16);
+  size_t all = reads.size() * sizeof(tcp::RequestRange) +
+               (reads.size() + 255) / 256 * sizeof(tcp::RequestHeader);
+  while (heard < all) {
+    ssize_t got = ::read(peer_.get(), buffer.data(), buffer.size());
+    ASSERT_GT(got, 0);
+    heard += static_cast<size_t>(got);
+    EXPECT_TRUE(arrivals().empty());
+  }
+  EXPECT_EQ(source_->wait_events(), POLLIN);
+}
+
+TEST_F(TcpPageSourceTalk, RefusesAWrongMagicNumber) {
+  post(0, 2);
+  tcp::ReplyHeader header{tcp::kRequestMagic, 1};
+  tcp::ReplyRun run = data(2 * kPage);
+  say(&header, sizeof header);
+  say(&run, sizeof run);
+  EXPECT_THAT(failure(), HasSubstr("magic"));
+}
+
+TEST_F(TcpPageSourceTalk, RefusesTooManyRuns) {
+  post(0, 2);
+  say_runs(std::vector<tcp::ReplyRun>(tcp::kMaxRunsPerReply + 1, data(kPage)));
+  EXPECT_THAT(failure(), HasSubstr("number of runs"));
+}
+
+TEST_F(TcpPageSourceTalk, RefusesAnAnswerWithoutRuns) {
+  post(0, 2);
+  tcp::ReplyHeader header{tcp::kReplyMagic, 0};
+  tcp::ReplyRun run = data(2 * kPage);
+  say(&header, sizeof header);
+  say(&run, sizeof run);
+  EXPECT_THAT(failure(), HasSubstr("number of runs"));
+}
+
+struct BadRuns {
+  std::string name;
+  std::vector<tcp::ReplyRun> runs;
+  std::string complaint;
+};
+
+class TcpPageSourceHostile : public TcpPageSourceTalk,
+                             public testing::WithParamInterface<BadRuns> {};
+
+TEST_P(TcpPageSourceHostile, IsAnErrorAndWritesNothingOutsideTheTarget) {
+  post(0, kTargetPages);
+  say_runs(GetParam().runs);
+  say_data(8 * kPage, 7);
+  EXPECT_THAT(failure(), HasSubstr(GetParam().complaint));
+  EXPECT_TRUE(guards_hold());
+}
+
+constexpr uint16_t kDataKind = static_cast<uint16_t>(tcp::RunKind::kData);
+INSTANTIATE_TEST_SUITE_P(
+    Runs, TcpPageSourceHostile,
+    testing::Values(
+        BadRuns{"TooShort", {{kPage, kDataKind, 0}}, "add up"},
+        BadRuns{"TooLong", {{5 * kPage, kDataKind, 0}}, "add up"},
+        BadRuns{"TooLongTogether", {{3 * kPage, kDataKind, 0}, {2 * kPage, 2, 0}}, "add up"},
+        BadRuns{"HugeTogether", std::vector<tcp::ReplyRun>(512, {0xfffff000, kDataKind, 0}), "add"},
+        BadRuns{"UnknownKind", {{4 * kPage, 3, 0}}, "unknown kind"},
+        BadRuns{"NoKind", {{4 * kPage, 0, 0}}, "unknown kind"},
+        BadRuns{"Empty", {{4 * kPage, kDataKind, 0}, {0, kDataKind, 0}}, "length"},
+        BadRuns{"HalfAPage", {{kPage / 2, kDataKind, 0}, {kPage / 2, kDataKind, 0}}, "length"},
+        BadRuns{"ReservedUsed", {{4 * kPage, kDataKind, 1}}, "length"}),
+    name_of);
+
+TEST_F(TcpPageSourceTalk, RefusesMoreBytesThanItAskedFor) {
+  post(0, 1);
+  say_runs({data(kPage)});
+  say_data(2 * kPage, 7);
+  EXPECT_THAT(failure(), HasSubstr("makes no sense"));
+  EXPECT_TRUE(guards_hold());
+  EXPECT_EQ(target()[kPage], kUntouched);
+}
+
+TEST_F(TcpPageSourceTalk, RefusesDataBehindAZeroPage) {
+  post(0, 1);
+  say_runs({zero(kPage)});
+  say_data(16, 7);
+  EXPECT_THAT(failure(), HasSubstr("makes no sense"));
+  EXPECT_TRUE(guards_hold());
+}
+
+TEST_F(TcpPageSourceTalk, RefusesAnswersToNothing) {
+  say_runs({data(kPage)});
+  EXPECT_THAT(failure(), HasSubstr("nothing was asked for"));
+}
+
+TEST_F(TcpPageSourceTalk, FailsWhenThePeerGoesInTheMiddleOfAPage) {
+  post(0, 1);
+  say_runs({data(kPage)});
+  say_data(100, 7);
+  EXPECT_TRUE(arrivals().empty());
+  peer_.reset();
+  std::vector<PageArrival> all(16);
+  auto count = source_->poll(all);
+  ASSERT_FALSE(count.ok());
+  EXPECT_EQ(count.error().kind(), ErrorKind::kClosed);
+}
+
+}  // namespace
+}  // namespace vmhop
