@@ -126,6 +126,7 @@ bool is_alive(const ProcessIdentity& identity) {
 }
 
 Status signal_process(const ProcessIdentity& identity, int signal) {
+  if (identity.pid <= 0) return ok_status();
   UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, identity.pid, 0)));
   if (!pidfd.valid()) {
     if (errno == ESRCH) return ok_status();

@@ -44,6 +44,10 @@ Result<std::string> consequence(const json& status, const std::string& name) {
         "runs here, that is like pulling its plug.",
         name);
   }
+  if (!supervised && (state == "waiting" || state == "receiving")) {
+    return fmt::format("{} has not arrived; what waits for it here without a supervisor is ended.",
+                       name);
+  }
   if (state == "gone") return fmt::format("Nothing of {} is alive; its records are removed.", name);
   return refusedf("nothing to drop: {} is {}. To end a VM, end its `vmhop run` with SIGTERM", name,
                   state);

@@ -38,7 +38,7 @@ std::string progress_line(const json& progress, double bytes_per_second) {
 void ProgressDisplay::on_event(const json& event) {
   std::string name = text_of(event, "event");
   if (name == "progress") {
-    draw(event);
+    if (number_of(event, "pages_total") > 0) draw(event);
   } else if (name == "phase") {
     std::string phase = text_of(event, "phase");
     if (phase == "preparing") say(fmt::format("{}: preparing {}", vm_, destination_));

@@ -126,7 +126,7 @@ bool Relocation::settle_whether_committed(const Error& cause) {
 RelocationOutcome Relocation::roll_back(Error cause) {
   // The cause may be nothing but "closed": what the exporter said before is the better message.
   if (exporter_failed_ && !abort_requested_) cause = *exporter_failed_;
-  host_.report(phase("rolling_back"));
+  if (migrate_started_) host_.report(phase("rolling_back"));
   Status resumed = resume_vm();
   if (discards_blocked_) host_.allow_discards();
   if (!resumed && host_.qemu_has_exited()) {

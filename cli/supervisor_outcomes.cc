@@ -176,6 +176,8 @@ void Supervisor::on_vm_arrived() {
   record_.pager = {};
   view_.set("role", "run");
   view_.set("listen", nullptr);
+  view_.set("peer", nullptr);
+  view_.forget_relocation();
   spdlog::info("{} is here with all of its memory", name_);
   if (auto watched = watch_vm(); !watched) {
     spdlog::error("{}: {}", name_, watched.error().message());

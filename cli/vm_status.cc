@@ -22,6 +22,14 @@ std::optional<json> ask(const std::string& socket_path) {
   return std::move(answer->body);
 }
 
+// What a pager's state is called for people.
+const char* arrival_state(const std::string& pager_state) {
+  if (pager_state == "waiting") return "waiting";
+  if (pager_state == "preparing") return "receiving";
+  if (pager_state == "loaded") return "in doubt";
+  return "arriving";
+}
+
 // A helper's status in the supervisor's shape.
 json from_helper(const json& answer, const char* state, const char* peer_key) {
   json status = {{"event", "status"},
@@ -72,7 +80,7 @@ std::optional<json> query_vm_status(const VmPaths& paths, const std::string& nam
   } else if (auto exporter = ask(paths.exporter_socket())) {
     status = from_helper(*exporter, "leaving", "destination");
   } else if (auto pager = ask(paths.pager_socket())) {
-    status = from_helper(*pager, "arriving", "source");
+    status = from_helper(*pager, arrival_state(text_of(*pager, "state")), "source");
   } else {
     bool qemu = record && is_alive(record->qemu);
     status =

@@ -200,7 +200,7 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"bad_id", "-object memory-backend-postcopy,id=1,size=32M", "'1'", "letters"},
         Refused{"unknown_property", "-object memory-backend-postcopy,id=a,size=32M,colour=red",
                 "colour", "host-nodes"}),
-    [](const auto& info) { return std::string(info.param.name); });
+    [](const auto& tested) { return std::string(tested.param.name); });
 
 TEST(QemuCommand, RefusesWithoutAProgram) {
   EXPECT_FALSE(QemuCommand::translate(std::vector<std::string>{"-m", "64"}, VmRole::kRun).ok());

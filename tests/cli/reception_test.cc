@@ -3,7 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <future>
 #include <mutex>
 
 #include "tests/cli/scripted_helper.h"
