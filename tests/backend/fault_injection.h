@@ -50,15 +50,15 @@ class Gate {
 
 struct FaultScript {
   // After so many posts the next one fails, without having been passed on.
-  std::optional<size_t> posts;
+  std::optional<size_t> posts = {};
   // After so many arrivals were handed out poll() fails.
-  std::optional<size_t> arrivals;
+  std::optional<size_t> arrivals = {};
   // Before that failure half of a page that arrives next is overwritten with rubbish, as if the
   // connection had ended in the middle of it.
   bool tears_page = false;
   // Arrivals are handed out one page at a time, the latest first.
   bool splits_and_reorders = false;
-  std::shared_ptr<Gate> gate;
+  std::shared_ptr<Gate> gate = {};
 };
 
 class FaultInjectingSource final : public PageSource {

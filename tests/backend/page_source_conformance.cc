@@ -1,7 +1,5 @@
 #include "tests/backend/page_source_conformance.h"
 
-#include <poll.h>
-
 #include <algorithm>
 #include <array>
 #include <set>
@@ -9,17 +7,11 @@
 namespace vmhop::testing_support {
 namespace {
 
-constexpr int kPatienceMs = 20'000;
 constexpr std::byte kUntouched{0xee};
 // Past the 4 MiB of the longest read.
 constexpr uint64_t kPages = 1200;
 
 }  // namespace
-
-bool wait_for(const PageSource& source) {
-  pollfd entry{source.wait_fd(), source.wait_events(), 0};
-  return ::poll(&entry, 1, kPatienceMs) == 1;
-}
 
 PageSourceConformance::PageSourceConformance() {
   images_.emplace_back(kPages, 1, mixed);

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <poll.h>
 
 #include <functional>
 #include <memory>
@@ -54,6 +55,9 @@ class PageSourceConformance : public testing::TestWithParam<SourceImplementation
 };
 
 // Waits until the source has something to say; false when it stays silent.
-bool wait_for(const PageSource& source);
+inline bool wait_for(const PageSource& source) {
+  pollfd entry{source.wait_fd(), source.wait_events(), 0};
+  return ::poll(&entry, 1, 20'000) == 1;
+}
 
 }  // namespace vmhop::testing_support
