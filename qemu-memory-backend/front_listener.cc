@@ -23,6 +23,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+// A front sends as soon as it has connected: this only ends one that hangs in between.
+constexpr auto kMessageTimeout = std::chrono::seconds(2);
+
 constexpr uint32_t kSmallestPage = 4096;
 constexpr uint32_t kLargestPage = 1U << 30;
 constexpr uint64_t kShmemFeatures = UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM;
@@ -223,7 +226,8 @@ Result<FrontOffer> FrontListener::receive(std::chrono::milliseconds timeout) {
     }
   }
   VMHOP_ASSIGN(pid_t pid, peer_of(connection));
-  VMHOP_TRY(await_input(connection.get(), deadline, "QEMU's front connected and sent nothing"));
+  VMHOP_TRY(await_input(connection.get(), Clock::now() + kMessageTimeout,
+                        "QEMU's front connected and sent nothing"));
   auto region = receive_region(connection, pid);
   if (!region) {
     // QEMU's user reads it there; whether it could be delivered changes nothing here.

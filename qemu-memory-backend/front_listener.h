@@ -59,9 +59,9 @@ class FrontListener {
   int fd() const { return socket_.get(); }
   const std::string& path() const { return path_; }
 
-  // The next region, waiting at most `timeout` for it: kTimedOut when none came. A message that is
-  // wrong in any field is answered with a refusal, which is also the error returned; the listener
-  // can go on.
+  // The next region. Waits at most `timeout` for a front to connect, and for the message of one
+  // that has no longer than 2 s: kTimedOut when nothing came. A message that is wrong in any field
+  // is answered with a refusal, which is also the error returned; the listener can go on.
   Result<FrontOffer> receive(std::chrono::milliseconds timeout);
 
  private:

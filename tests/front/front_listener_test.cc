@@ -9,8 +9,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstring>
 #include <functional>
+#include <thread>
 #include <vector>
 
 #include "qemu-memory-backend/front_handshake.h"
@@ -214,6 +216,16 @@ TEST_F(FrontListenerTest, TimesOutWhenNobodyConnectsOrSends) {
   auto silent = listener_.receive(milliseconds(1));
   ASSERT_FALSE(silent.ok());
   EXPECT_EQ(silent.error().kind(), ErrorKind::kTimedOut);
+}
+
+TEST_F(FrontListenerTest, WaitsForTheMessageOfAFrontThatConnectedInTime) {
+  connection_ = connect_unix(listener_.path(), SOCK_SEQPACKET).value();
+  std::thread receiver([&] { EXPECT_TRUE(listener_.receive(milliseconds(0)).ok()); });
+  vmhop_front_region region = good_region();
+  auto fds = good_fds();
+  std::array<int, 2> numbers{fds[0].get(), fds[1].get()};
+  EXPECT_TRUE(send_with_fds(connection_.get(), std::as_bytes(std::span(&region, 1)), numbers).ok());
+  receiver.join();
 }
 
 TEST_F(FrontListenerTest, IsReadableWhenAFrontWaits) {
