@@ -231,10 +231,10 @@ Status FaultHandler::drop_source() {
   source_.reset();
   counters_.faults_in_flight.fetch_sub(in_flight_.size(), std::memory_order_relaxed);
   for (const InFlight& fault : in_flight_) {
-    VMHOP_TRY(memory_.give_back(memory_.range_of(fault.page.region, fault.page.page, 1)));
+    PageRange range = memory_.range_of(fault.page.region, fault.page.page, 1);
+    VMHOP_TRY(memory_.give_back(range));
+    plan_.take_back(range);  // whoever waited may be gone, and precaching have passed here
   }
-  // Whoever waited may be gone, and precaching may have passed here.
-  if (!in_flight_.empty()) plan_.rewind();
   in_flight_.clear();
   return ok_status();
 }

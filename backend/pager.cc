@@ -19,7 +19,7 @@ Result<std::unique_ptr<Pager>> Pager::start(std::vector<DestinationMemory::Regio
                FaultHandler::start(pager->memory_, pager->plan_, pager->counters_,
                                    {call.on_source_lost, call.on_idle, call.on_broken}));
   // What one thread gives back, the others take up, those that sleep included.
-  pager->plan_.on_rewind([raw = pager.get()] {
+  pager->plan_.on_taken_back([raw = pager.get()] {
     for (auto& precacher : raw->precachers_)
       precacher->notify();
   });
@@ -31,7 +31,7 @@ Pager::~Pager() {
 }
 
 void Pager::stop_threads() {
-  plan_.on_rewind(nullptr);
+  plan_.on_taken_back(nullptr);
   if (layout_thread_.joinable()) layout_thread_.join();
   precachers_.clear();
   faults_.reset();

@@ -32,22 +32,24 @@ void PrecachePlan::set_complete() {
   complete_.store(true, std::memory_order_release);
 }
 
-void PrecachePlan::rewind() {
+void PrecachePlan::take_back(const PageRange& range) {
+  uint64_t page_size = memory_.page_size(range.region);
   std::lock_guard lock(mutex_);
-  sweep_region_ = 0;
-  sweep_offset_ = 0;
-  if (on_rewind_) on_rewind_();
+  taken_back_.push_back(
+      {range.region, range.offset / page_size, (range.offset + range.length) / page_size});
+  if (on_taken_back_) on_taken_back_();
 }
 
-void PrecachePlan::on_rewind(std::function<void()> callback) {
+void PrecachePlan::on_taken_back(std::function<void()> callback) {
   std::lock_guard lock(mutex_);
-  on_rewind_ = std::move(callback);
+  on_taken_back_ = std::move(callback);
 }
 
 std::optional<PageRange> PrecachePlan::next(uint64_t max_bytes) {
   std::lock_guard lock(mutex_);
   collect_faults();
-  if (auto range = next_neighbour(max_bytes)) return range;
+  if (auto range = next_of(neighbourhoods_, max_bytes)) return range;
+  if (auto range = next_of(taken_back_, max_bytes)) return range;
   return next_in_sweep(max_bytes);
 }
 
@@ -68,18 +70,18 @@ void PrecachePlan::collect_faults() {
     neighbourhoods_.pop_back();
 }
 
-std::optional<PageRange> PrecachePlan::next_neighbour(uint64_t max_bytes) {
-  while (!neighbourhoods_.empty()) {
-    Neighbourhood& around = neighbourhoods_.front();
-    PageStates& states = memory_.states(around.region);
-    uint64_t limit = std::max<uint64_t>(1, max_bytes / memory_.page_size(around.region));
-    while (around.next < around.end) {
-      uint64_t first = around.next;
-      uint64_t count = states.claim_run(first, std::min(limit, around.end - first));
-      around.next = first + std::max<uint64_t>(count, 1);
-      if (count > 0) return memory_.range_of(around.region, first, count);
+std::optional<PageRange> PrecachePlan::next_of(std::deque<Stretch>& stretches, uint64_t max_bytes) {
+  while (!stretches.empty()) {
+    Stretch& stretch = stretches.front();
+    PageStates& states = memory_.states(stretch.region);
+    uint64_t limit = std::max<uint64_t>(1, max_bytes / memory_.page_size(stretch.region));
+    while (stretch.next < stretch.end) {
+      uint64_t first = stretch.next;
+      uint64_t count = states.claim_run(first, std::min(limit, stretch.end - first));
+      stretch.next = first + std::max<uint64_t>(count, 1);
+      if (count > 0) return memory_.range_of(stretch.region, first, count);
     }
-    neighbourhoods_.pop_front();
+    stretches.pop_front();
   }
   return std::nullopt;
 }

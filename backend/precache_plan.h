@@ -30,14 +30,15 @@ class PrecachePlan {
   // From any precaching thread: claims the next pages, at most `max_bytes`, in one run; empty when
   // there is nothing left that can be claimed now.
   std::optional<PageRange> next(uint64_t max_bytes);
-  // From any thread: pages were given back, sweep once more.
-  void rewind();
-  // Called after each rewind(): somebody who found nothing to claim may find something now. It may
-  // not call back. Once this returns, the former one is not called any more.
-  void on_rewind(std::function<void()> callback);
+  // From any thread: these pages were claimed, by whomever, and given back. They need not be in any
+  // extent: a page that was being read when holes were marked may be one.
+  void take_back(const PageRange& range);
+  // Called after each take_back(): somebody who found nothing to claim may find something now. It
+  // may not call back. Once this returns, the former one is not called any more.
+  void on_taken_back(std::function<void()> callback);
 
  private:
-  struct Neighbourhood {
+  struct Stretch {  // of pages
     uint32_t region;
     uint64_t next;
     uint64_t end;
@@ -46,7 +47,7 @@ class PrecachePlan {
   static constexpr size_t kMaxNeighbourhoods = 64;
 
   void collect_faults();
-  std::optional<PageRange> next_neighbour(uint64_t max_bytes);
+  std::optional<PageRange> next_of(std::deque<Stretch>& stretches, uint64_t max_bytes);
   std::optional<PageRange> next_in_sweep(uint64_t max_bytes);
 
   const DestinationMemory& memory_;
@@ -58,9 +59,10 @@ class PrecachePlan {
   std::atomic<uint64_t> recent_head_{0};
 
   std::mutex mutex_;  // guards all below; never taken on the fault path
-  std::function<void()> on_rewind_;
+  std::function<void()> on_taken_back_;
   uint64_t recent_tail_ = 0;
-  std::deque<Neighbourhood> neighbourhoods_;
+  std::deque<Stretch> neighbourhoods_;
+  std::deque<Stretch> taken_back_;
   std::vector<ExtentList> extents_;
   uint32_t sweep_region_ = 0;
   uint64_t sweep_offset_ = 0;

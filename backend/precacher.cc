@@ -145,8 +145,8 @@ Status Precacher::drop_source() {
       if (states.get(page) != PageState::kReading) continue;
       VMHOP_TRY(memory_.give_back(memory_.range_of(read.range.region, page, 1)));
     }
+    plan_.take_back(read.range);
   }
-  if (!in_flight_.empty()) plan_.rewind();
   in_flight_.clear();
   bytes_in_flight_ = 0;
   return ok_status();

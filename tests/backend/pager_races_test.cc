@@ -64,7 +64,7 @@ TEST_F(PagerRaces, ReadsAgainWhatALostSourceWasReading) {
   EXPECT_NE(run.wait_for_loss(), "");
   run.pager().attach_fault_source(host_->connect());
   guest.join();
-  EXPECT_TRUE(is(3, PageState::kResident));
+  EXPECT_TRUE(eventually([&] { return is(3, PageState::kResident); }));
 }
 
 TEST_F(PagerRaces, GivesAFaultToTheReaderThatHasThePageAlready) {
@@ -93,7 +93,7 @@ TEST_F(PagerRaces, LeavesNoFaultBehindWhenItsReaderGivesThePageBack) {
   ASSERT_TRUE(eventually([&] { return run.pager().counters().faults_on_reads == 1; }));
   gate->fail();
   guest.join();  // by a fault of its own
-  EXPECT_EQ(run.pager().counters().pages_faulted, 1U);
+  EXPECT_TRUE(eventually([&] { return run.pager().counters().pages_faulted == 1; }));
   EXPECT_TRUE(eventually([&] { return is(0, PageState::kAbsent); }));
 }
 
@@ -125,6 +125,26 @@ TEST_F(PagerRaces, LetsPrecachersTakeUpWhatTheFaultHandlerGivesBack) {
   gate->fail();
   guest.join();  // no new source for faults
   EXPECT_TRUE(eventually([&] { return run.pager().drained(); }));
+}
+
+TEST_F(PagerRaces, ReadsAgainAHoleThatWasBeingReadWhenHolesWereMarked) {
+  std::vector<MemoryImage> images;
+  images.emplace_back(64, 1, all_holes);
+  SourceHost host(images);
+  ToyVmm vmm(images);
+  auto gate = std::make_shared<Gate>(false);
+  PagerRun run(vmm, 1, nothing);
+  run.pager().attach_bulk_source(
+      0, std::make_unique<FaultInjectingSource>(host.connect(), FaultScript{.gate = gate}));
+  run.pager().set_preliminary_layout(0, {{5 * kPage, 3 * kPage}});
+  ASSERT_TRUE(eventually([&] { return gate->held() > 0; }));
+  run.give_final_layout(host.regions());
+  ASSERT_TRUE(eventually([&] { return vmm.counts().hole == 61; }));
+  gate->fail();
+  EXPECT_NE(run.wait_for_loss(), "");
+  EXPECT_FALSE(run.pager().drained());
+  run.pager().attach_bulk_source(0, host.connect());
+  EXPECT_TRUE(run.drain());
 }
 
 TEST_F(PagerRaces, NeverSaysDrainedBeforeTheLastPageIsInstalled) {
@@ -211,7 +231,7 @@ TEST_F(PagerRaces, StopsAtOnceWhileItsSourcesAreSilent) {
 }
 
 TEST_F(PagerRaces, MarksHolesWhileTheGuestFaultsOnThem) {
-  for (uint64_t round = 0; round < 10; ++round) {
+  for (uint64_t round = 0; round < 4; ++round) {
     std::vector<MemoryImage> images;
     images.emplace_back(
         4096, 1, [](uint64_t page) { return page % 16 == 0 ? PageKind::kData : PageKind::kHole; });

@@ -113,20 +113,33 @@ TEST_F(PrecachePlanTest, LosesOldFaultsRatherThanNewOnes) {
   EXPECT_EQ(first->offset, 200 * kPage);
 }
 
-TEST_F(PrecachePlanTest, SweepsAgainAfterARewind) {
+TEST_F(PrecachePlanTest, ReadsAgainWhatWasGivenBackAndTellsOfIt) {
   plan_.set_extents(0, extent(0, 10));
   ASSERT_EQ(plan_.next(kNoLimit), pages(0, 0, 10));
   map_.region(0).set_resident(0, 4);
   map_.region(0).give_back(4, 2);
   EXPECT_EQ(plan_.next(kNoLimit), std::nullopt);
-  int rewinds = 0;
-  plan_.on_rewind([&] { ++rewinds; });
-  plan_.rewind();
-  EXPECT_EQ(rewinds, 1);
+  int calls = 0;
+  plan_.on_taken_back([&] { ++calls; });
+  plan_.take_back(pages(0, 0, 10));
+  EXPECT_EQ(calls, 1);
   EXPECT_EQ(plan_.next(kNoLimit), pages(0, 4, 2));
-  plan_.on_rewind(nullptr);
-  plan_.rewind();
-  EXPECT_EQ(rewinds, 1);
+  EXPECT_EQ(plan_.next(kNoLimit), std::nullopt);
+  plan_.on_taken_back(nullptr);
+  plan_.take_back(pages(0, 0, 1));
+  EXPECT_EQ(calls, 1);
+}
+
+// It was being read when the holes were marked, so it is none, and it is in no extent.
+TEST_F(PrecachePlanTest, ReadsAgainAPageThatIsInNoExtent) {
+  plan_.set_extents(0, extent(0, 10));
+  ASSERT_TRUE(map_.region(0).claim(50));
+  map_.region(0).mark_holes(10, 246);
+  plan_.set_complete();
+  ASSERT_EQ(plan_.next(kNoLimit), pages(0, 0, 10));
+  map_.region(0).give_back(50, 1);
+  plan_.take_back(pages(0, 50, 1));
+  EXPECT_EQ(plan_.next(kNoLimit), pages(0, 50, 1));
 }
 
 TEST_F(PrecachePlanTest, SweepsAgainWhenALayoutIsReplaced) {
