@@ -87,19 +87,18 @@ class FaultInjectingSource final : public PageSource {
     if (script_.arrivals && handed_out_ == *script_.arrivals) {
       if (!script_.tears_page) return fail("poll");
       if (tear_a_page()) return fail("poll in the middle of a page");
-      return size_t{0};  // the page to tear has not arrived yet
+      // The page to tear has not arrived yet; what is there are zeros.
+      return hand_out(arrivals);
     }
     if (script_.gate && !script_.gate->is_open()) return size_t{0};
     if (script_.gate && !std::exchange(released_, true)) {
       // The gate's event has done its work; it would make poll() return for ever.
       ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, script_.gate->fd(), nullptr);
     }
-    size_t count = std::min(arrivals.size(), ready_.size());
-    if (script_.arrivals) count = std::min(count, *script_.arrivals - handed_out_);
-    for (size_t i = 0; i < count; ++i) {
-      arrivals[i] = script_.splits_and_reorders ? ready_.back() : ready_.front();
-      script_.splits_and_reorders ? ready_.pop_back() : ready_.pop_front();
+    if (script_.arrivals && arrivals.size() > *script_.arrivals - handed_out_) {
+      arrivals = arrivals.first(*script_.arrivals - handed_out_);
     }
+    size_t count = hand_out(arrivals);
     handed_out_ += count;
     return count;
   }
@@ -120,6 +119,15 @@ class FaultInjectingSource final : public PageSource {
   Error fail(const char* where) {
     inner_.reset();
     return errorf("injected: {} failed", where);
+  }
+
+  size_t hand_out(std::span<PageArrival> arrivals) {
+    size_t count = std::min(arrivals.size(), ready_.size());
+    for (size_t i = 0; i < count; ++i) {
+      arrivals[i] = script_.splits_and_reorders ? ready_.back() : ready_.front();
+      script_.splits_and_reorders ? ready_.pop_back() : ready_.pop_front();
+    }
+    return count;
   }
 
   Status take_from_inner() {

@@ -65,7 +65,7 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(Trouble{"FirstPostFails",
                             [](int, uint64_t n) { return FaultScript{.posts = after(0, n)}; }, 1},
                     Trouble{"ThirdPostFails",
-                            [](int, uint64_t n) { return FaultScript{.posts = after(2, n)}; }, 1},
+                            [](int, uint64_t n) { return FaultScript{.posts = after(2, n)}; }},
                     Trouble{"NothingEverArrives",
                             [](int, uint64_t n) { return FaultScript{.arrivals = after(0, n)}; },
                             1},

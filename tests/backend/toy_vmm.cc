@@ -1,5 +1,6 @@
 #include "tests/backend/toy_vmm.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -160,7 +161,25 @@ void ToyVmm::note_wrong(size_t region, uint64_t page, uint64_t index, const char
 }
 
 void ToyVmm::drop_mapping(size_t region, uint64_t page, uint64_t count) {
+  std::lock_guard lock(drops_mutex_);
   ::madvise(memories_[region].guest.data() + page * kPage, count * kPage, MADV_DONTNEED);
+}
+
+uint64_t ToyVmm::write_mapped_pages() {
+  UniqueFd pagemap(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
+  uint64_t written = 0;
+  std::lock_guard lock(drops_mutex_);
+  for (size_t region = 0; region < memories_.size(); ++region) {
+    for (uint64_t page = 0; page < memories_[region].image->pages(); ++page) {
+      uint64_t entry = 0;
+      auto at = static_cast<off_t>((address(region) / kPage + page) * sizeof entry);
+      if (::pread(pagemap.get(), &entry, sizeof entry, at) != sizeof entry) return written;
+      bool present = (entry >> 63U) != 0;
+      if (!present) continue;
+      write(kTestThread, region, page, (page << 32U) + ++written);
+    }
+  }
+  return written;
 }
 
 uint64_t ToyVmm::wrong_pages() {

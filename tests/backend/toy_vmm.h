@@ -53,6 +53,9 @@ class ToyVmm {
   void write(unsigned writer, size_t region, uint64_t page, uint64_t value);
   // Checks a page's word of this writer and one that nobody writes.
   void check(unsigned writer, size_t region, uint64_t page);
+  // Writes to every page that is mapped, as the test's own thread and so that no fault comes;
+  // returns how many.
+  uint64_t write_mapped_pages();
   // Drops page-table entries; the memory stays.
   void drop_mapping(size_t region, uint64_t page, uint64_t count);
   uint64_t read_word(size_t region, uint64_t page, uint64_t index) const;
@@ -85,6 +88,7 @@ class ToyVmm {
   std::atomic<bool> stopping_{false};
   std::atomic<uint64_t> touches_{0};
   std::atomic<uint64_t> wrong_{0};
+  std::mutex drops_mutex_;  // what is mapped stays mapped
   mutable std::mutex first_wrong_mutex_;
   std::string first_wrong_;
 };
