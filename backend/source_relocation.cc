@@ -283,7 +283,7 @@ void SourceRelocation::on_message(const Message& message) {
   if (const auto* aborted = std::get_if<Abort>(&message)) {
     if (state_ == SourceState::kAborted) return release();  // delivered, and confirmed
     if (state_ < SourceState::kCommitted) {
-      return fail(refusedf("the destination gave up: {}", aborted->reason));
+      return fail(errorf("the destination gave up: {}", aborted->reason));
     }
     spdlog::warn("the destination wants to abort after the commit: {}", aborted->reason);
     return;
@@ -321,7 +321,7 @@ void SourceRelocation::on_running(const Running& running) {
 void SourceRelocation::on_returned(const Returned& returned) {
   if (state_ < SourceState::kCommitted) {
     // It had loaded the VM and gave up before it heard of a decision, so there is none.
-    return fail(refusedf("the destination gave up: {}", returned.reason));
+    return fail(errorf("the destination gave up: {}", returned.reason));
   }
   if (state_ != SourceState::kCommitted) return;
   if (Status removed = remove_commit_record(options_.runtime_dir); !removed) {

@@ -38,6 +38,13 @@ Result<std::string> consequence(const json& status, const std::string& name) {
         "this host, that is the VM's end, unless it had not run here yet.",
         name, peer);
   }
+  if (state == "ended") {
+    return fmt::format(
+        "{0} has ended here or never ran here, and {1} has not heard of it yet. Dropping leaves "
+        "{1} "
+        "with memory that only `vmhop drop {0}` there frees.",
+        name, peer);
+  }
   if (state == "orphaned") {
     return fmt::format(
         "QEMU of {0} still runs, or is frozen, without a supervisor. Dropping kills it: if {0} "

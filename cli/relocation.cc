@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include "backend/session/key.h"
 #include "cli/json_access.h"
 #include "cli/source_rollback.h"
 
@@ -64,7 +65,10 @@ Status Relocation::start_exporter(const SourceFacts& facts) {
                 {"fault_lanes", 1},
                 {"bulk_lanes", 2},
                 {"regions", regions_to_json(host_.regions())}};
-  return exporter_->channel.send(start, host_.memory_fds());
+  Status sent = exporter_->channel.send(start, host_.memory_fds());
+  cleanse(request_.key);
+  cleanse(start["key"].get_ref<std::string&>());
+  return sent;
 }
 
 Status Relocation::stop_vm() {

@@ -233,8 +233,9 @@ void Supervisor::quit_qemu() {
   });
 }
 
+// The first answer counts: once the VM has left, the end of its QEMU here says nothing.
 void Supervisor::finish(int exit_code) {
-  exit_code_ = exit_code;
+  if (!exit_code_) exit_code_ = exit_code;
   loop_->stop();
 }
 

@@ -115,7 +115,7 @@ class Supervisor {
   std::unique_ptr<Mailbox> mailbox_;
   std::unique_ptr<SourceSide> source_;
   std::unique_ptr<DestinationSide> destination_;
-  std::optional<RelocationRequest> relocating_to_;
+  std::optional<std::string> relocating_to_;  // HOST:PORT
   ClientId relocating_for_ = 0;
   std::optional<ClientId> dropping_for_;
   std::optional<Waiting> waiting_;  // for the VM to be drained here

@@ -57,8 +57,8 @@ void Supervisor::on_relocate(ClientId client, const json& request) {
   }
   if (terminating_) return refuse(client, "the VM is being ended");
   if (relocating_to_) {
-    return refuse(client, fmt::format("{} is already being relocated to {}:{}", name_,
-                                      relocating_to_->host, relocating_to_->port));
+    return refuse(client,
+                  fmt::format("{} is already being relocated to {}", name_, *relocating_to_));
   }
   if (waiting_) {
     return refuse(client,
@@ -112,16 +112,16 @@ void Supervisor::start_relocation(Waiting waiting) {
   mailbox_ = std::move(*mailbox);
   source_ =
       std::make_unique<SourceSide>(name_, claim_.paths(), vm_, side_news(&VmRecord::exporter));
-  relocating_to_ = waiting.request;
+  relocating_to_ = fmt::format("{}:{}", waiting.request.host, waiting.request.port);
   relocating_for_ = waiting.client;
-  record_.peer = fmt::format("{}:{}", waiting.request.host, waiting.request.port);
+  record_.peer = *relocating_to_;
   view_.forget_relocation();
   view_.set("peer", record_.peer);
   view_.set_state("preparing");
   working_ = true;
   spdlog::info("{}: relocating to {}", name_, record_.peer);
-  worker_ = std::thread([this] {
-    Relocation relocation(*source_, *mailbox_, *relocating_to_);
+  worker_ = std::thread([this, request = std::move(waiting.request)]() mutable {
+    Relocation relocation(*source_, *mailbox_, std::move(request));
     RelocationOutcome outcome = relocation.run();
     loop_->post([this, outcome] { on_relocated(outcome); });
   });

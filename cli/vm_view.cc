@@ -11,6 +11,14 @@ constexpr std::chrono::seconds kRateWindow{3};
 
 }  // namespace
 
+void VmView::set(const std::string& key, json value) {
+  if (value.is_null()) {
+    facts_.erase(key);
+  } else {
+    facts_[key] = std::move(value);
+  }
+}
+
 void VmView::forget_relocation() {
   relocation_ = json::object();
   progress_ = nullptr;

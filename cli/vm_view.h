@@ -20,7 +20,8 @@ class VmView {
   // "leaving", "unresolved".
   void set_state(std::string state) { state_ = std::move(state); }
   const std::string& state() const { return state_; }
-  void set(const std::string& key, nlohmann::json value) { facts_[key] = std::move(value); }
+  // A lasting fact; null takes it back.
+  void set(const std::string& key, nlohmann::json value);
   // A relocation begins or is over: what was seen of an earlier one goes.
   void forget_relocation();
   // One event of docs/protocol-local.md.

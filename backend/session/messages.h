@@ -67,7 +67,8 @@ struct Hello {
   DataProtection data = DataProtection::kEncrypted;
   uint8_t fault_lanes = 1;
   uint8_t bulk_lanes = 2;
-  uint64_t lane_generation = 0;  // random, in the identity of each lane that belongs to this session
+  uint64_t lane_generation =
+      0;                 // random, in the identity of each lane that belongs to this session
   bool resumed = false;  // the source has recorded a commit or an abort: a reconnect
   std::vector<RegionInfo> regions;
   bool operator==(const Hello&) const = default;

@@ -67,7 +67,7 @@ class PreloadTest : public testing::Test {
   PreloadedCommand exporting() const {
     return qemu_like(export_front_variable(control_.fd().get(), files_).value());
   }
-  std::string map_command() const { return "map " + std::to_string(ram_.get()); }
+  std::string map_command() const { return "map /proc/self/fd/" + std::to_string(ram_.get()); }
 
   // Lets `process` map its RAM and accepts the region.
   FrontRegion map_lazily(PreloadedProcess& process) {

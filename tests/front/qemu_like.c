@@ -51,13 +51,6 @@ static void map_as_qemu(int file) {
   answer(0, (uintptr_t)mapped);
 }
 
-// The file is opened again, by path, as memory-backend-file does.
-static void map_inherited(int inherited) {
-  char path[64];
-  snprintf(path, sizeof path, "/proc/self/fd/%d", inherited);
-  map_as_qemu(open(path, O_RDWR | O_CLOEXEC));
-}
-
 static void map_own(size_t size) {
   int file = memfd_create("qemu-like", MFD_CLOEXEC);
   if (file >= 0 && ftruncate(file, (off_t)size) != 0) exit(EXIT_FAILURE);
@@ -90,11 +83,14 @@ int main(void) {
       run_child(rest);
       continue;
     }
+    if (strcmp(command, "map") == 0) {
+      // Opened again, by path, as memory-backend-file does.
+      map_as_qemu(open(rest, O_RDWR | O_CLOEXEC));
+      continue;
+    }
     unsigned long first = rest != NULL ? strtoul(rest, &rest, 0) : 0;
     unsigned long second = rest != NULL ? strtoul(rest, &rest, 0) : 0;
-    if (strcmp(command, "map") == 0) {
-      map_inherited((int)first);
-    } else if (strcmp(command, "map-own") == 0) {
+    if (strcmp(command, "map-own") == 0) {
       map_own(first);
     } else if (strcmp(command, "map-again") == 0) {
       void* mapped = mmap(NULL, ram_size, PROT_READ, MAP_SHARED, ram_file, 0);

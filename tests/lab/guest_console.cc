@@ -38,10 +38,19 @@ Status GuestConsole::attach(const std::string& socket_path, Deadline deadline) {
 }
 
 Status GuestConsole::send(const std::string& line) const {
+  unsigned speaking = 0;
+  {
+    std::lock_guard lock(mutex_);
+    speaking = speaking_;
+  }
+  return send(line, speaking);
+}
+
+Status GuestConsole::send(const std::string& line, unsigned stream) const {
   std::lock_guard lock(mutex_);
-  if (streams_.empty()) return Error("no console is attached");
+  if (stream >= streams_.size()) return errorf("console {} is not attached", stream);
   std::string text = line + "\n";
-  if (::send(streams_[speaking_].socket.get(), text.data(), text.size(), MSG_NOSIGNAL) < 0) {
+  if (::send(streams_[stream].socket.get(), text.data(), text.size(), MSG_NOSIGNAL) < 0) {
     return Error::from_errno("writing to the guest's console", errno);
   }
   return ok_status();

@@ -27,7 +27,8 @@ class GuestConsole {
   // this order, and a guest moves from lower to higher numbers only.
   Status attach(const std::string& socket_path, Deadline deadline);
 
-  // Sends a command to the QEMU that spoke last (or was attached first).
+  // Sends a command to the guest: on this stream, or to the QEMU that spoke last.
+  Status send(const std::string& line, unsigned stream) const;
   Status send(const std::string& line) const;
 
   const LineLog& log() const { return log_; }
@@ -52,7 +53,7 @@ class GuestConsole {
   LineLog log_;
   mutable std::mutex mutex_;  // guards what follows, up to the thread's own
   std::vector<Stream> streams_;
-  unsigned speaking_ = 0;
+  unsigned speaking_ = 0;  // the first one until another one does
   bool stop_ = false;
   // The reading thread's.
   std::string partial_;

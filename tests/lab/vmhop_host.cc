@@ -2,6 +2,7 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <filesystem>
@@ -71,7 +72,10 @@ Result<Process> VmhopHost::run(const std::string& vm, const std::vector<std::str
 
 Result<Process> VmhopHost::receive(const std::string& vm, const std::vector<std::string>& qemu,
                                    const std::vector<std::string>& options) const {
-  std::vector<std::string> arguments = {"receive", vm, "--listen", endpoint(), "--key", key_};
+  std::vector<std::string> arguments = {"receive", vm, "--listen", endpoint()};
+  if (std::find(options.begin(), options.end(), "--key") == options.end()) {
+    append(arguments, {"--key", key_});
+  }
   append(arguments, options);
   arguments.emplace_back("--");
   append(arguments, qemu);

@@ -41,6 +41,7 @@ class VmhopHost {
   // Starts a VM and waits until it runs (or is paused, as asked for).
   Result<Process> run(const std::string& vm, const std::vector<std::string>& qemu) const;
   // Starts receiving, and waits until somebody can connect.
+  // With the hosts' key, unless `options` name another.
   Result<Process> receive(const std::string& vm, const std::vector<std::string>& qemu,
                           const std::vector<std::string>& options = {}) const;
   // Starts `vmhop relocate --json`.
