@@ -472,8 +472,17 @@ void DestinationRelocation::lost(const std::string& reason) {
 }
 
 void DestinationRelocation::unsupervised() {
-  if (state() <= DestinationState::kPreparing)
-    return load_failed("the destination's supervisor is gone");
+  if (state() > DestinationState::kPreparing) return;
+  const char* reason = "the destination's supervisor is gone";
+  send(Abort{reason});
+  if (session_) (void)session_->flush_blocking(1000);
+  stop_with({{"event", "aborted"}, {"message", reason}});
+}
+
+void DestinationRelocation::repeat_commit() {
+  if (state() != DestinationState::kCommitted) return;
+  commit_arrived_realtime_ns_ = realtime_ns();
+  tell_({{"event", "commit"}, {"was_running", page_map_->run_state() == RunState::kRunning}});
 }
 
 void DestinationRelocation::on_abort(const std::string& reason) {

@@ -50,6 +50,9 @@ class DestinationRelocation {
   void returned(const std::string& reason);    // it never ran and is gone
   void ended(const std::string& reason);       // the guest is over: nobody needs the rest
   void lost(const std::string& reason);        // it crashed
+  // For a pager that takes over: its predecessor may have died between storing the commit and
+  // telling of it.
+  void repeat_commit();
   // The supervisor is gone: before the device state is loaded that is the end of it.
   void unsupervised();
 

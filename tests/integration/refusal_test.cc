@@ -1,4 +1,6 @@
 // What does not fit is refused before the VM is stopped, with the cause, and the VM runs on.
+#include <gmock/gmock.h>
+
 #include "cli/exit_codes.h"
 #include "tests/integration/hop_test.h"
 
@@ -66,7 +68,12 @@ TEST_F(Refusal, OfADestinationThatIsNotThere) {
 
 TEST_F(Refusal, OfAHostThatCannotBeReached) {
   ASSERT_OK(network_->set_link("destination", Link::kDown));
-  expect_refused("10.77.0.2", {}, kExitFailed);
+  // The kernel may find out that nobody answers for that address before our time is up, or not.
+  ASSERT_VALUE(Finished refused, relocate());
+  EXPECT_THAT(refused.status.shell_code(), testing::AnyOf(kExitRefused, kExitFailed))
+      << refused.describe();
+  EXPECT_NE(refused.err.find("10.77.0.2"), std::string::npos) << refused.describe();
+  expect_never_stopped();
 }
 
 TEST_F(Refusal, OfANameThatIsTaken) {
