@@ -32,13 +32,15 @@ struct Sample {
   double populated;
 };
 
-Result<Sample> relocate_once(const lab::Network& network, uint64_t ram_mib, bool plain_data) {
+Result<Sample> relocate_once(uint64_t ram_mib, bool plain_data) {
+  VMHOP_ASSIGN(auto network, lab::Network::create());
   lab::BaremetalGuest guest;
   guest.kernel = VMHOP_LAB_BAREMETAL;
   guest.ram_mib = ram_mib;
   guest.arguments = fmt::format("mib={}", kGuestMib);
-  VMHOP_ASSIGN(auto source, lab::VmhopHost::create(network, "source", VMHOP_LAB_PROGRAM));
-  VMHOP_ASSIGN(auto destination, lab::VmhopHost::create(network, "destination", VMHOP_LAB_PROGRAM));
+  VMHOP_ASSIGN(auto source, lab::VmhopHost::create(*network, "source", VMHOP_LAB_PROGRAM));
+  VMHOP_ASSIGN(auto destination,
+               lab::VmhopHost::create(*network, "destination", VMHOP_LAB_PROGRAM));
   VMHOP_ASSIGN(auto running, source.run(kVm, guest.qemu_command(source.place())));
   VMHOP_ASSIGN(auto console, lab::GuestConsole::create());
   VMHOP_TRY(console->attach(source.place().console, within(10s)));
@@ -70,13 +72,12 @@ double median(std::vector<double> values) {
 }
 
 Status compare(const std::vector<uint64_t>& sizes, unsigned rounds, bool plain_data, bool json) {
-  VMHOP_ASSIGN(auto network, lab::Network::create());
   std::map<uint64_t, std::vector<double>> blackouts;
   std::map<uint64_t, std::vector<double>> drained;
   std::map<uint64_t, double> populated;
   for (unsigned round = 0; round < rounds; ++round) {
     for (uint64_t mib : sizes) {
-      VMHOP_ASSIGN(Sample sample, relocate_once(*network, mib, plain_data));
+      VMHOP_ASSIGN(Sample sample, relocate_once(mib, plain_data));
       blackouts[mib].push_back(sample.blackout_ms);
       drained[mib].push_back(sample.drained_ms);
       populated[mib] = sample.populated;
