@@ -32,8 +32,8 @@ Status end_migration(QmpClient& qmp, Clock::time_point deadline) {
     std::string status = text_of(migration, "status");
     if (is_over(status)) return ok_status();
     if (status == "cancelling") {
-      // A cancel between STOP and pre-switchover leaves QEMU's migration thread waiting for ever for
-      // somebody to let it go on (7.2: about one in ten). This does, and is void otherwise.
+      // A cancel between STOP and pre-switchover can leave QEMU's migration thread waiting for
+      // ever to be let go on (7.2: one cancel in ten). This lets it, and is void otherwise.
       if (auto woken = qmp.execute("migrate-continue", {{"state", "cancelling"}}); !woken) {
         if (woken.error().kind() == ErrorKind::kClosed) return woken.error();
       }
