@@ -3,7 +3,6 @@
 #pragma once
 
 #include <functional>
-#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -11,11 +10,11 @@
 #include <vector>
 
 #include "backend/base/event_loop.h"
+#include "backend/destination_link.h"
+#include "backend/page_delivery.h"
 #include "backend/page_map.h"
-#include "backend/pager.h"
-#include "backend/session/acceptor.h"
-#include "backend/session/message_stream.h"
 #include "backend/state_relay.h"
+#include "backend/transport_choice.h"
 
 namespace vmhop {
 
@@ -30,6 +29,8 @@ class DestinationRelocation {
     std::vector<RegionInfo> regions;
     std::string incoming_socket;  // where QEMU listens after migrate-incoming
     unsigned bulk_lanes = 2;
+    TransportPolicy transport;
+    OneSidedTransport* one_sided = nullptr;  // null: this program has none
   };
   using Tell = std::function<void(const nlohmann::json&)>;
 
@@ -38,7 +39,7 @@ class DestinationRelocation {
       std::vector<DestinationMemory::Region> regions, std::unique_ptr<PageMap> page_map, Tell tell);
   ~DestinationRelocation();
 
-  uint16_t port() const { return acceptor_->port(); }
+  uint16_t port() const { return link_->port(); }
   int page_map_fd() const { return page_map_->fd(); }
 
   // What the supervisor reports of QEMU.
@@ -64,29 +65,22 @@ class DestinationRelocation {
   DestinationRelocation(EventLoop& loop, Options options, std::unique_ptr<PageMap> page_map,
                         Tell tell);
 
-  void on_accepted(AcceptedConnection connection);
-  void on_session(AcceptedSession session);
-  void greet(const Hello& hello);
+  Status start_delivery(std::vector<DestinationMemory::Region> regions);
+  Status start_link(Secret key, UniqueFd listening);
   std::optional<std::string> objection_to(const Hello& hello) const;
-  void on_lane(AcceptedLane lane);
-  void attach_lanes_if_allowed();
-  bool all_lanes_there() const;
-  void replace_session();
-  void lose_link(const Error& error);
-  void send(const Message& message);
-  void serve_session();
-  void update_session_events();
+  std::optional<std::string> objection_to_rdma() const;
+  void greet();
+  void repeat_outcome();
+  void on_link_lost(const Error& error);
 
   void on_message(const Message& message);
-  void on_layout(const Layout& layout);
-  void forget_partial_layout();
-  void on_prepare();
+  void on_page_message(Status done);
+  void tell_when_ready();
   void on_read_point(const ReadPoint& point);
   void on_device_state(const DeviceState& state);
   void on_commit(const Commit& commit);
   void on_abort(const std::string& reason);
   void on_released();
-  void repeat_outcome();
 
   void check_drained();
   void start_progress();
@@ -98,32 +92,13 @@ class DestinationRelocation {
   Tell tell_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   std::unique_ptr<PageMap> page_map_;
-  std::unique_ptr<Pager> pager_;
-  std::unique_ptr<Acceptor> acceptor_;
-
-  // A source that has the key but has not said Hello yet, and the one that is welcome.
-  struct Newcomer {
-    std::unique_ptr<MessageStream> session;
-    std::unique_ptr<Secret> lane_secret;
-    std::string peer;
-  };
-  void serve_newcomer(int fd);
-  std::map<int, Newcomer> newcomers_;
-
-  std::unique_ptr<MessageStream> session_;
-  std::string peer_;
-  Hello hello_;
-  std::vector<AcceptedLane> lanes_;  // arrived and not yet attached
-  size_t lanes_arrived_ = 0;
-  bool qemu_prepared_ = false;
-  bool prepare_asked_ = false;
-  bool may_read_ = false;  // the read point has passed
-
+  std::unique_ptr<PageDelivery> delivery_;
+  std::unique_ptr<DestinationLink> link_;
   std::unique_ptr<StateRelay> relay_;
-  std::vector<ExtentList> extents_;  // of the layout under way
-  std::vector<bool> extents_done_;
-  std::vector<bool> extents_final_;
-  bool final_layout_ = false;
+
+  bool prepare_asked_ = false;  // by the source
+  bool prepare_told_ = false;   // to the supervisor
+  bool qemu_prepared_ = false;
 
   uint64_t commit_arrived_realtime_ns_ = 0;
   std::optional<Clock::time_point> running_since_;

@@ -11,9 +11,15 @@ Result<SourceLayout> Exporter::scan() const {
   return layout;
 }
 
-void Exporter::set_layout(SourceLayout layout) {
-  layout_ = std::make_shared<const SourceLayout>(std::move(layout));
+void Exporter::set_layout(std::shared_ptr<const SourceLayout> layout) {
+  layout_ = std::move(layout);
   store_.set_layout(layout_);
+}
+
+Status Exporter::open_memory(OneSidedTransport& transport, OneSidedTransport::ExportOptions options,
+                             std::function<void(const Error&)> on_lost) {
+  VMHOP_ASSIGN(memory_, transport.create_export(regions_, options, std::move(on_lost)));
+  return ok_status();
 }
 
 Status Exporter::add_lane(std::unique_ptr<ByteStream> stream, LaneKind kind,

@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "backend/one_sided.h"
 #include "backend/ram_region.h"
 #include "backend/session/byte_stream.h"
 #include "backend/session/identity.h"
@@ -24,8 +25,15 @@ class Exporter {
   // What is populated now. Takes time that grows with RAM.
   Result<SourceLayout> scan() const;
   // What lanes are answered from; scan()'s result, first while the VM runs, then after the stop.
-  void set_layout(SourceLayout layout);
-  const SourceLayout* layout() const { return layout_.get(); }
+  void set_layout(std::shared_ptr<const SourceLayout> layout);
+  std::shared_ptr<const SourceLayout> layout() const { return layout_; }
+
+  // Lets the memory be read by a one-sided transport too. `on_lost` comes from its thread.
+  Status open_memory(OneSidedTransport& transport, OneSidedTransport::ExportOptions options,
+                     std::function<void(const Error&)> on_lost);
+  // Null when it is not open. Whoever uses it in another thread holds the pointer meanwhile.
+  std::shared_ptr<MemoryExport> memory() const { return memory_; }
+  void close_memory() { memory_.reset(); }
 
   // Serves a lane until it is closed; `on_closed` comes from the lane's thread.
   Status add_lane(std::unique_ptr<ByteStream> stream, LaneKind kind,
@@ -40,6 +48,7 @@ class Exporter {
   PageServerCounters counters_;
   std::shared_ptr<const SourceLayout> layout_;
   std::vector<std::unique_ptr<PageServer>> lanes_;
+  std::shared_ptr<MemoryExport> memory_;
 };
 
 }  // namespace vmhop

@@ -13,7 +13,8 @@ namespace {
 
 class ExporterProcess {
  public:
-  ExporterProcess(EventLoop& loop, UniqueFd control) : loop_(loop), control_(std::move(control)) {}
+  ExporterProcess(EventLoop& loop, UniqueFd control, const OneSidedFactory& make_one_sided)
+      : loop_(loop), control_(std::move(control)), make_one_sided_(make_one_sided) {}
 
   Status run() {
     VMHOP_ASSIGN(ControlMessage first, control_.receive());
@@ -41,6 +42,8 @@ class ExporterProcess {
 
   EventLoop& loop_;
   ControlChannel control_;
+  const OneSidedFactory& make_one_sided_;
+  std::unique_ptr<OneSidedTransport> one_sided_;
   bool supervised_ = true;
   std::unique_ptr<SourceRelocation> relocation_;
   std::unique_ptr<LocalServer> local_;
@@ -69,6 +72,12 @@ Status ExporterProcess::start_checked(ControlMessage message) {
       body.value("plain_data", false) ? DataProtection::kPlain : DataProtection::kEncrypted;
   hello.fault_lanes = body.value("fault_lanes", uint8_t{1});
   hello.bulk_lanes = body.value("bulk_lanes", uint8_t{2});
+  options.transport = body.value("transport", TransportPolicy());
+  options.memory.on_demand_paging = options.transport.on_demand_paging;
+  if (make_one_sided_) {
+    VMHOP_ASSIGN(one_sided_, make_one_sided_(options.transport.bind));
+    options.one_sided = one_sided_.get();
+  }
 
   auto& hex = body.at("key").get_ref<std::string&>();
   auto key = Secret::from_hex(hex);
@@ -137,13 +146,13 @@ nlohmann::json ExporterProcess::answer_local(const nlohmann::json& request) {
 
 }  // namespace
 
-int run_exporter_process(UniqueFd control) {
+int run_exporter_process(UniqueFd control, const OneSidedFactory& one_sided) {
   auto loop = EventLoop::create();
   if (!loop) {
     spdlog::error("exporter: {}", loop.error().message());
     return 1;
   }
-  ExporterProcess process(**loop, std::move(control));
+  ExporterProcess process(**loop, std::move(control), one_sided);
   if (Status done = process.run(); !done) {
     process.tell({{"event", "failed"}, {"kind", "failed"}, {"message", done.error().message()}});
     spdlog::error("exporter: {}", done.error().message());

@@ -4,10 +4,11 @@
 #pragma once
 
 #include "backend/base/fd.h"
+#include "backend/one_sided.h"
 
 namespace vmhop {
 
 // `control` is the supervisor's SOCK_SEQPACKET socket. Returns the process's exit code.
-int run_exporter_process(UniqueFd control);
+int run_exporter_process(UniqueFd control, const OneSidedFactory& one_sided);
 
 }  // namespace vmhop

@@ -56,6 +56,9 @@ class PageSource {
   // returns 0 before waiting.
   virtual Result<size_t> poll(std::span<PageArrival> arrivals) = 0;
 
+  // Before waiting: false when something has come meanwhile, to be taken by poll() first; true when
+  // wait_fd() will tell of whatever comes from now on. (A completion queue has to be asked to.)
+  virtual Result<bool> may_wait() { return true; }
   // The descriptor to poll() on, and for what, when there is nothing to do.
   virtual int wait_fd() const = 0;
   virtual short wait_events() const = 0;

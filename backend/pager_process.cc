@@ -15,7 +15,8 @@ namespace {
 
 class PagerProcess {
  public:
-  PagerProcess(EventLoop& loop, UniqueFd control) : loop_(loop), control_(std::move(control)) {}
+  PagerProcess(EventLoop& loop, UniqueFd control, const OneSidedFactory& make_one_sided)
+      : loop_(loop), control_(std::move(control)), make_one_sided_(make_one_sided) {}
 
   Status run() {
     VMHOP_ASSIGN(ControlMessage first, control_.receive());
@@ -36,6 +37,8 @@ class PagerProcess {
 
   EventLoop& loop_;
   ControlChannel control_;
+  const OneSidedFactory& make_one_sided_;
+  std::unique_ptr<OneSidedTransport> one_sided_;
   bool supervised_ = true;
   std::unique_ptr<DestinationRelocation> relocation_;
   std::unique_ptr<LocalServer> local_;
@@ -66,6 +69,11 @@ Status PagerProcess::start_checked(ControlMessage message) {
   std::string runtime_dir = body.at("runtime_dir");
   options.incoming_socket = runtime_dir + "/incoming.sock";
   options.bulk_lanes = body.value("bulk_lanes", 2U);
+  options.transport = body.value("transport", TransportPolicy());
+  if (make_one_sided_) {
+    VMHOP_ASSIGN(one_sided_, make_one_sided_(options.transport.bind));
+    options.one_sided = one_sided_.get();
+  }
   std::vector<uint64_t> addresses;
   for (const auto& entry : body.at("regions")) {
     options.regions.push_back(RegionInfo{entry.at("id"), entry.at("size"), entry.at("page_size")});
@@ -133,13 +141,13 @@ void PagerProcess::serve_control() {
 
 }  // namespace
 
-int run_pager_process(UniqueFd control) {
+int run_pager_process(UniqueFd control, const OneSidedFactory& one_sided) {
   auto loop = EventLoop::create();
   if (!loop) {
     spdlog::error("pager: {}", loop.error().message());
     return 1;
   }
-  PagerProcess process(**loop, std::move(control));
+  PagerProcess process(**loop, std::move(control), one_sided);
   if (Status done = process.run(); !done) {
     process.tell({{"event", "failed"}, {"message", done.error().message()}});
     spdlog::error("pager: {}", done.error().message());

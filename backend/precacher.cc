@@ -153,6 +153,11 @@ Status Precacher::drop_source() {
 }
 
 Status Precacher::sleep(int timeout_ms) {
+  if (source_) {
+    auto may_wait = source_->may_wait();
+    if (!may_wait) return lose_source(may_wait.error());
+    if (!*may_wait) return ok_status();
+  }
   std::array<pollfd, 3> polled{};
   size_t count = 0;
   polled[count++] = {stop_.fd(), POLLIN, 0};

@@ -1,5 +1,8 @@
 #include "backend/source_link.h"
 
+#include <algorithm>
+#include <chrono>
+
 #include "backend/session/lane.h"
 #include "backend/session/tls.h"
 
@@ -8,6 +11,9 @@ namespace {
 
 constexpr int kConnectTimeoutMs = 5000;
 constexpr int kAnswerTimeoutMs = 5000;
+// Its own attempts end after five seconds.
+constexpr int kRdmaAnswerTimeoutMs = 8000;
+constexpr std::chrono::milliseconds kRdmaConnectTimeout{2000};
 
 Result<Welcome> say_hello(MessageStream& session, const Hello& hello) {
   VMHOP_TRY(session.send(hello));
@@ -28,9 +34,51 @@ Result<Welcome> say_hello(MessageStream& session, const Hello& hello) {
   return *welcome;
 }
 
+// After a lost link the destination may repeat its outcome first.
+Result<RdmaAnswer> await_answer(SourceLink& link) {
+  auto deadline =
+      std::chrono::steady_clock::now() + std::chrono::milliseconds(kRdmaAnswerTimeoutMs);
+  for (;;) {
+    auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+    VMHOP_ASSIGN(Message message, link.session->receive_blocking(
+                                      static_cast<int>(std::max<int64_t>(0, left.count()))));
+    if (const auto* answer = std::get_if<RdmaAnswer>(&message)) return *answer;
+    if (const auto* abort = std::get_if<Abort>(&message)) {
+      return errorf("the destination gave up: {}", abort->reason);
+    }
+    link.early.push_back(std::move(message));
+  }
+}
+
+// Errors are of the session; that RDMA does not work is no error here.
+Status offer_rdma(SourceLink& link, const Hello& hello, MemoryExport& memory) {
+  if (!link.welcome.rdma) {
+    link.rdma_detail = link.welcome.rdma_reason;
+    return ok_status();
+  }
+  auto offer =
+      memory.offer(size_t{hello.fault_lanes} + hello.bulk_lanes, local_address(link.session->fd()));
+  if (!offer) {
+    link.rdma_detail = offer.error().message();
+    return ok_status();
+  }
+  VMHOP_TRY(link.session->send(*offer));
+  VMHOP_ASSIGN(RdmaAnswer answer, await_answer(link));
+  link.rdma_detail = answer.detail;
+  if (!answer.connected) return ok_status();
+  if (Status there = memory.await_connections(kRdmaConnectTimeout); !there) {
+    link.rdma_detail = there.error().message();
+    return ok_status();
+  }
+  link.rdma = true;
+  return ok_status();
+}
+
 }  // namespace
 
-Result<SourceLink> establish_link(const HostPort& destination, const Secret& key, Hello hello) {
+Result<SourceLink> establish_link(const HostPort& destination, const Secret& key, Hello hello,
+                                  MemoryExport* memory) {
   VMHOP_TRY(fill_random(std::as_writable_bytes(std::span(&hello.lane_generation, 1))));
   SessionId id{hello.vm};
   VMHOP_ASSIGN(Secret psk, session_psk(key, id));
@@ -42,6 +90,7 @@ Result<SourceLink> establish_link(const HostPort& destination, const Secret& key
   SourceLink link;
   link.session = MessageStream::create(std::move(stream));
   VMHOP_ASSIGN(link.welcome, say_hello(*link.session, hello));
+  if (memory != nullptr) VMHOP_TRY(offer_rdma(link, hello, *memory));
   for (const LaneId& lane : make_lane_ids(hello.relocation, hello.fault_lanes, hello.bulk_lanes,
                                           hello.lane_generation)) {
     VMHOP_ASSIGN(auto lane_stream,

@@ -17,12 +17,6 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr milliseconds kFirstRedial{50};
-constexpr milliseconds kSlowestRedial{2000};
-constexpr milliseconds kPingInterval{1000};
-constexpr int kPingVolley = 8;
-// A destination that answers nothing for so long is as good as unconnected: dial anew.
-constexpr milliseconds kSilence{10'000};
 constexpr milliseconds kLaneGrace{1000};
 // How long an abort is worth delivering to a destination that may be in doubt.
 constexpr milliseconds kAbortDelivery{600'000};
@@ -75,14 +69,23 @@ SourceRelocation::SourceRelocation(EventLoop& loop, Options options, Secret key,
       options_(std::move(options)),
       key_(std::move(key)),
       tell_(std::move(tell)),
-      exporter_(std::move(regions)) {}
+      exporter_(std::move(regions)),
+      worker_(std::make_unique<Worker>()) {
+  SourceSession::Callbacks callbacks;
+  callbacks.on_dial_failed = [this](const Error& error) { on_dial_failed(error); };
+  callbacks.on_up = [this](SourceLink link) { on_link(std::move(link)); };
+  callbacks.on_message = [this](const Message& message) { on_message(message); };
+  callbacks.on_lost = [this](const Error& error) { on_link_lost(error); };
+  callbacks.on_queue_changed = [this] { pace_device_state(); };
+  callbacks.on_redial = [this] { dial(); };
+  session_ = std::make_unique<SourceSession>(loop_, *worker_, std::move(callbacks));
+}
 
 SourceRelocation::~SourceRelocation() {
   *alive_ = false;
-  if (session_) loop_.remove(session_->fd());
+  session_.reset();
+  worker_.reset();
   if (migrate_socket_.valid()) loop_.remove(migrate_socket_.get());
-  if (dialer_.joinable()) dialer_.join();
-  if (scanner_.joinable()) scanner_.join();
 }
 
 Result<std::unique_ptr<SourceRelocation>> SourceRelocation::start(EventLoop& loop, Options options,
@@ -91,6 +94,7 @@ Result<std::unique_ptr<SourceRelocation>> SourceRelocation::start(EventLoop& loo
                                                                   Tell tell) {
   std::unique_ptr<SourceRelocation> self(new SourceRelocation(
       loop, std::move(options), std::move(key), std::move(regions), std::move(tell)));
+  VMHOP_TRY(self->open_memory());
   std::string path = self->options_.runtime_dir + "/migrate.sock";
   VMHOP_ASSIGN(self->migrate_socket_, listen_unix(path, SOCK_STREAM));
   loop.set(self->migrate_socket_.get(), POLLIN, [raw = self.get()](short) { raw->accept_qemu(); });
@@ -98,69 +102,116 @@ Result<std::unique_ptr<SourceRelocation>> SourceRelocation::start(EventLoop& loo
   return self;
 }
 
+// Whether this side offers its memory to RDMA, or why it does not.
+Status SourceRelocation::open_memory() {
+  const TransportPolicy& policy = options_.transport;
+  if (policy.choice == TransportChoice::kTcp) {
+    no_rdma_because_ = "--transport tcp was asked for";
+  } else if (!policy.rdma_trusted) {
+    no_rdma_because_ =
+        "the RDMA fabric was not said to be trusted (vmhop relocate --rdma-trusted, or "
+        "rdma-trusted=true in the configuration file)";
+  } else if (options_.one_sided == nullptr) {
+    no_rdma_because_ = "this vmhop was built without RDMA";
+  } else if (Status usable = options_.one_sided->usable(); !usable) {
+    no_rdma_because_ = usable.error().message();
+  } else {
+    Status opened = exporter_.open_memory(*options_.one_sided, options_.memory,
+                                          [this, alive = alive_](const Error& error) {
+                                            loop_.post([this, alive, error] {
+                                              if (*alive && rdma_)
+                                                lose_lane(session_->generation(), error);
+                                            });
+                                          });
+    if (!opened) no_rdma_because_ = opened.error().message();
+  }
+  if (policy.choice == TransportChoice::kRdma && !no_rdma_because_.empty()) {
+    return refusedf("RDMA was asked for, but {}", no_rdma_because_);
+  }
+  return ok_status();
+}
+
 // The link ------------------------------------------------------------------------------------
 
 void SourceRelocation::dial() {
-  redial_scheduled_ = false;
-  if (dialer_.joinable()) dialer_.join();
   Hello hello = options_.hello;
   hello.resumed = state_ != SourceState::kConnecting;
-  dialer_ = std::thread([this, alive = alive_, hello = std::move(hello), key = key_.clone()] {
-    auto link =
-        std::make_shared<Result<SourceLink>>(establish_link(options_.destination, key, hello));
-    loop_.post([this, alive, link] {
-      if (*alive) on_dialed(std::move(*link));
-    });
+  auto memory = exporter_.memory();
+  hello.rdma = memory != nullptr;
+  auto key = std::make_shared<Secret>(key_.clone());
+  auto layout = exporter_.layout();
+  session_->dial([this, hello, key, memory, layout]() mutable -> Result<SourceLink> {
+    VMHOP_ASSIGN(SourceLink link, establish_link(options_.destination, *key, hello, memory.get()));
+    if (layout == nullptr) {
+      VMHOP_ASSIGN(SourceLayout scanned, exporter_.scan());
+      layout = std::make_shared<const SourceLayout>(std::move(scanned));
+    }
+    link.layout = layout;
+    if (!link.rdma) return link;
+    // While the VM still runs: pinning takes time that grows with RAM.
+    auto registered = memory->register_memory(layout->extents);
+    if (registered) {
+      link.keys = memory->keys();
+    } else {
+      link.rdma = false;
+      link.rdma_detail = registered.error().message();
+    }
+    return link;
   });
 }
 
-void SourceRelocation::on_dialed(Result<SourceLink> link) {
+void SourceRelocation::on_dial_failed(const Error& error) {
   if (state_ == SourceState::kReleased) return;
-  if (state_ == SourceState::kConnecting) {
-    if (!link) return fail(link.error());
-    return on_first_link(std::move(*link));
-  }
-  if (!link) {
-    spdlog::debug("dialing the destination again: {}", link.error().message());
-    // It knows of no such relocation (any more): there is nobody in doubt.
-    bool refused = link.error().kind() == ErrorKind::kRefused;
-    if (refused && state_ == SourceState::kAborted) return loop_.stop();
-    return schedule_redial();
-  }
-  on_new_link(std::move(*link));
+  if (state_ == SourceState::kConnecting) return fail(error);
+  spdlog::debug("dialing the destination again: {}", error.message());
+  // It knows of no such relocation (any more): there is nobody in doubt.
+  bool refused = error.kind() == ErrorKind::kRefused;
+  if (refused && state_ == SourceState::kAborted) return loop_.stop();
+  session_->redial_later();
 }
 
-void SourceRelocation::on_first_link(SourceLink link) {
+void SourceRelocation::on_link(SourceLink link) {
+  if (state_ == SourceState::kReleased) return;
+  rdma_ = link.rdma;
+  if (state_ == SourceState::kConnecting) {
+    if (!rdma_ && options_.transport.choice == TransportChoice::kRdma) {
+      return fail(refusedf("RDMA was asked for, but {}", link.rdma_detail));
+    }
+    serve_lanes(link);
+    return begin(link);
+  }
+  if (state_ == SourceState::kAborted) {
+    session_->send(Abort{"the source gave up and runs the VM"});
+    return;
+  }
+  // The VM's memory counts more than the way it takes: without RDMA, the lanes it is.
+  serve_lanes(link);
+  send_keys(link.keys);
+  go_on();
+}
+
+void SourceRelocation::begin(const SourceLink& link) {
+  if (state_ != SourceState::kConnecting) return;
   state_ = SourceState::kPreparing;
-  auto layout = exporter_.scan();
-  if (!layout) return fail(layout.error());
-  exporter_.set_layout(std::move(*layout));
-  adopt_session(std::move(link));
-  if (!session_) return;
-  send_layout(*exporter_.layout(), LayoutKind::kPreliminary);
-  send(Prepare{});
-  ping();
+  tell_({{"event", "transport"},
+         {"transport", rdma_ ? "rdma" : "tcp"},
+         {"detail", link.rdma_detail.empty() ? no_rdma_because_ : link.rdma_detail}});
+  exporter_.set_layout(link.layout);
+  send_keys(link.keys);
+  send_layout(*link.layout, LayoutKind::kPreliminary);
+  session_->send(Prepare{});
+  session_->start_pings();
 }
 
 // After a lost link: what the destination may have missed is said again.
-void SourceRelocation::on_new_link(SourceLink link) {
-  redial_delay_ = milliseconds(0);
-  adopt_session(std::move(link));
-  if (!session_) return;
-  if (state_ == SourceState::kAborted) {
-    send(Abort{"the source gave up and runs the VM"});
-    return;
-  }
+void SourceRelocation::go_on() {
   tell_({{"event", "link"}, {"up", true}, {"message", "connected to the destination again"}});
-  send(Commit{before_stop_});
+  session_->send(Commit{before_stop_});
   if (final_layout_) send_layout(*exporter_.layout(), LayoutKind::kFinal);
 }
 
-void SourceRelocation::adopt_session(SourceLink link) {
-  session_ = std::move(link.session);
-  uint64_t generation = ++link_generation_;
-  last_heard_ = Clock::now();
-  loop_.set(session_->fd(), session_->wanted_events(), [this](short) { serve_session(); });
+void SourceRelocation::serve_lanes(SourceLink& link) {
+  uint64_t generation = session_->generation();
   for (auto& lane : link.lanes) {
     Status added = exporter_.add_lane(std::move(lane.stream), lane.kind,
                                       [this, alive = alive_, generation](const Error& error) {
@@ -168,7 +219,7 @@ void SourceRelocation::adopt_session(SourceLink link) {
                                           if (*alive) lose_lane(generation, error);
                                         });
                                       });
-    if (!added) return lose_link(added.error());
+    if (!added) return session_->lose(added.error());
   }
 }
 
@@ -176,22 +227,19 @@ void SourceRelocation::adopt_session(SourceLink link) {
 // drained: what it has to say about it is on its way. If nothing comes, the link is done for.
 void SourceRelocation::lose_lane(uint64_t generation, const Error& error) {
   loop_.after(kLaneGrace, [this, alive = alive_, generation, error] {
-    if (*alive && generation == link_generation_) lose_link(error);
+    if (*alive && generation == session_->generation()) session_->lose(error);
   });
 }
 
-void SourceRelocation::lose_link(const Error& error) {
-  if (!session_) return;
-  loop_.remove(session_->fd());
-  session_.reset();
-  ++link_generation_;
+void SourceRelocation::on_link_lost(const Error& error) {
+  rdma_ = false;
   exporter_.close_lanes();
   switch (state_) {
     case SourceState::kCommitted:
       tell_({{"event", "link"}, {"up", false}, {"message", error.message()}});
-      return schedule_redial();
+      return session_->redial_later();
     case SourceState::kAborted:
-      return schedule_redial();
+      return session_->redial_later();
     case SourceState::kReturned:
     case SourceState::kReleased:
       return loop_.stop();
@@ -203,64 +251,14 @@ void SourceRelocation::lose_link(const Error& error) {
   }
 }
 
-void SourceRelocation::schedule_redial() {
-  if (redial_scheduled_) return;
-  redial_scheduled_ = true;
-  redial_delay_ = std::clamp(redial_delay_ * 2, kFirstRedial, kSlowestRedial);
-  loop_.after(redial_delay_, [this, alive = alive_] {
-    if (*alive) dial();
-  });
-}
-
-void SourceRelocation::send(const Message& message) {
-  if (!session_) return;
-  if (Status sent = session_->send(message); !sent) return lose_link(sent.error());
-  update_session_events();
-}
-
-void SourceRelocation::serve_session() {
-  if (Status flushed = session_->flush(); !flushed) return lose_link(flushed.error());
-  receive_all();
-  update_session_events();
-}
-
-void SourceRelocation::receive_all() {
-  while (session_) {
-    auto message = session_->receive();
-    if (!message) return lose_link(message.error());
-    if (!*message) return;
-    last_heard_ = Clock::now();
-    on_message(**message);
-  }
-}
-
-void SourceRelocation::update_session_events() {
-  if (!session_) return;
-  loop_.set_events(session_->fd(), session_->wanted_events());
+// Device state is not read from QEMU faster than the network takes it.
+void SourceRelocation::pace_device_state() {
   if (!relay_) return;
   if (session_->queued_bytes() > kMaxQueuedState) {
     relay_->pause();
   } else {
     relay_->resume();
   }
-}
-
-void SourceRelocation::ping() {
-  if (session_) {
-    if (Clock::now() - last_heard_ > kSilence) {
-      lose_link(Error("the destination has been silent for 10 s", ErrorKind::kTimedOut));
-    } else {
-      send_ping();
-    }
-  }
-  loop_.after(kPingInterval, [this, alive = alive_] {
-    if (*alive) ping();
-  });
-}
-
-void SourceRelocation::send_ping() {
-  ping_sent_ = Clock::now();
-  send(Ping{static_cast<uint64_t>(ping_sent_.time_since_epoch().count())});
 }
 
 // What the destination says -------------------------------------------------------------------
@@ -288,14 +286,7 @@ void SourceRelocation::on_message(const Message& message) {
     spdlog::warn("the destination wants to abort after the commit: {}", aborted->reason);
     return;
   }
-  if (const auto* ping = std::get_if<Ping>(&message)) return send(Pong{ping->cookie});
-  if (std::holds_alternative<Pong>(message)) {
-    auto measured = std::chrono::nanoseconds(Clock::now() - ping_sent_);
-    round_trip_ = round_trip_ ? std::min(*round_trip_, measured) : measured;
-    if (volley_left_ > 0 && --volley_left_ > 0) send_ping();
-    return;
-  }
-  lose_link(
+  session_->lose(
       errorf("the destination sent {}, which is the source's to send", message_name(message)));
 }
 
@@ -303,16 +294,14 @@ void SourceRelocation::on_prepared() {
   if (state_ != SourceState::kPreparing) return;
   state_ = SourceState::kPrepared;
   tell_({{"event", "prepared"}});
-  // The blackout is told from half of the shortest round trip; a single one may meet a busy moment.
-  volley_left_ = kPingVolley;
-  send_ping();
+  session_->measure_round_trip();
 }
 
 void SourceRelocation::on_running(const Running& running) {
   if (state_ != SourceState::kCommitted || blackout_ns_) return;
   // From STOP to the commit by the source's clock, from its arrival to RESUME by the destination's,
   // and the way between as half of the shortest round trip seen: no two clocks are compared.
-  auto way = round_trip_.value_or(std::chrono::nanoseconds(0)).count() / 2;
+  auto way = session_->round_trip().count() / 2;
   blackout_ns_ = commit_sent_realtime_ns_ - stopped_realtime_ns_ + static_cast<uint64_t>(way) +
                  running.after_commit_ns;
   tell_({{"event", "running"}, {"blackout_ns", *blackout_ns_}});
@@ -330,9 +319,10 @@ void SourceRelocation::on_returned(const Returned& returned) {
   }
   state_ = SourceState::kReturned;
   tell_({{"event", "returned"}, {"message", returned.reason}});
-  send(Released{});
-  if (session_) (void)session_->flush_blocking(1000);
+  session_->send(Released{});
+  session_->flush();
   exporter_.close_lanes();
+  exporter_.close_memory();
   loop_.stop();
 }
 
@@ -352,7 +342,8 @@ void SourceRelocation::on_drained(const Drained& drained) {
   report["drained_ns"] = drained.after_running_ns;
   report["bytes_sent"] = exporter_.counters().bytes_sent.load();
   report["zero_pages"] = exporter_.counters().zero_pages.load();
-  report["transport"] = "tcp";
+  report["transport"] = rdma_ ? "rdma" : "tcp";
+  if (auto memory = exporter_.memory()) report["registered_bytes"] = memory->registered_bytes();
   tell_({{"event", "drained"}, {"report", report}});
   release();
 }
@@ -376,7 +367,7 @@ void SourceRelocation::accept_qemu() {
 }
 
 void SourceRelocation::relay_to_destination(std::span<const std::byte> bytes) {
-  send(DeviceState{{bytes.begin(), bytes.end()}});
+  session_->send(DeviceState{{bytes.begin(), bytes.end()}});
 }
 
 void SourceRelocation::read_point(RunState before_stop, uint64_t stopped_realtime_ns) {
@@ -384,7 +375,7 @@ void SourceRelocation::read_point(RunState before_stop, uint64_t stopped_realtim
   state_ = SourceState::kReadPoint;
   before_stop_ = before_stop;
   stopped_realtime_ns_ = stopped_realtime_ns;
-  send(ReadPoint{before_stop});
+  session_->send(ReadPoint{before_stop});
 }
 
 void SourceRelocation::source_completed() {
@@ -394,14 +385,15 @@ void SourceRelocation::source_completed() {
 
 // The decision: both sides are complete, it is on disk, only then is it said.
 void SourceRelocation::decide_when_ready() {
-  if (state_ != SourceState::kReadPoint || !loaded_ || !source_completed_ || !session_) return;
+  if (state_ != SourceState::kReadPoint || !loaded_ || !source_completed_ || !session_->up())
+    return;
   CommitRecord record{options_.hello.relocation, options_.destination.to_string(), before_stop_};
   if (Status written = write_commit_record(options_.runtime_dir, record); !written) {
     return fail(written.error().with("recording the commit"));
   }
   state_ = SourceState::kCommitted;
   commit_sent_realtime_ns_ = realtime_ns();
-  send(Commit{before_stop_});
+  session_->send(Commit{before_stop_});
   tell_({{"event", "committed"}});
   scan_after_stop();
 }
@@ -409,20 +401,46 @@ void SourceRelocation::decide_when_ready() {
 // What appeared since the preliminary layout. It takes time that grows with RAM, so it starts when
 // the VM is on its way; until it is there the destination asks for unknown pages by name.
 void SourceRelocation::scan_after_stop() {
-  scanner_ = std::thread([this, alive = alive_] {
-    auto layout = std::make_shared<Result<SourceLayout>>(exporter_.scan());
-    loop_.post([this, alive, layout] {
-      if (!*alive) return;
-      if (!*layout) {
-        scan_failure_ = layout->error().message();
-        spdlog::error("the memory's layout: {}", scan_failure_);
-        return;
-      }
-      exporter_.set_layout(std::move(**layout));
-      final_layout_ = true;
-      send_layout(*exporter_.layout(), LayoutKind::kFinal);
-    });
-  });
+  struct Scanned {
+    std::shared_ptr<const SourceLayout> layout;
+    std::vector<MemoryKeys> added;
+  };
+  worker_->post(
+      [this, &loop = loop_, alive = alive_, memory = rdma_ ? exporter_.memory() : nullptr] {
+        auto layout = exporter_.scan();
+        if (!layout) return spdlog::error("the memory's layout: {}", layout.error().message());
+        auto scanned = std::make_shared<Scanned>();
+        if (memory) {
+          // What cannot be registered is still served by name.
+          auto added = memory->register_memory(layout->extents);
+          if (added) {
+            scanned->added = std::move(*added);
+          } else {
+            spdlog::warn("what the VM has touched lately: {}", added.error().message());
+          }
+        }
+        scanned->layout = std::make_shared<const SourceLayout>(std::move(*layout));
+        loop.post([this, alive, scanned] {
+          if (!*alive) return;
+          exporter_.set_layout(scanned->layout);
+          final_layout_ = true;
+          send_keys(scanned->added);
+          send_layout(*scanned->layout, LayoutKind::kFinal);
+        });
+      });
+}
+
+void SourceRelocation::send_keys(const std::vector<MemoryKeys>& all) {
+  if (!rdma_) return;
+  for (const MemoryKeys& keys : all) {
+    std::span<const MemoryKeys::Range> rest = keys.ranges;
+    while (!rest.empty()) {
+      size_t count = std::min(rest.size(), kMaxKeysPerMessage);
+      auto part = rest.first(count);
+      session_->send(MemoryKeys{keys.region, {part.begin(), part.end()}});
+      rest = rest.subspan(count);
+    }
+  }
 }
 
 void SourceRelocation::send_layout(const SourceLayout& layout, LayoutKind kind) {
@@ -436,7 +454,7 @@ void SourceRelocation::send_layout(const SourceLayout& layout, LayoutKind kind) 
       part.extents.assign(rest.begin(), rest.begin() + static_cast<ptrdiff_t>(count));
       rest = rest.subspan(count);
       part.last = rest.empty();
-      send(part);
+      session_->send(part);
     } while (!rest.empty());
   }
 }
@@ -457,6 +475,7 @@ void SourceRelocation::fail(const Error& error) {
   ::unlink((options_.runtime_dir + "/migrate.sock").c_str());
   relay_.reset();
   exporter_.close_lanes();
+  exporter_.close_memory();  // before anybody hears of it: discards are allowed again then
   if (error.kind() == ErrorKind::kAborted) {
     tell_({{"event", "aborted"}});
   } else {
@@ -464,10 +483,10 @@ void SourceRelocation::fail(const Error& error) {
   }
   if (was_connecting) return loop_.stop();
   loop_.after(kAbortDelivery, [this] { loop_.stop(); });
-  if (session_) {
-    send(Abort{error.message()});
+  if (session_->up()) {
+    session_->send(Abort{error.message()});
   } else {
-    schedule_redial();
+    session_->redial_later();
   }
 }
 
@@ -481,9 +500,10 @@ void SourceRelocation::drop() {
 void SourceRelocation::release() {
   bool committed = state_ == SourceState::kCommitted;
   state_ = SourceState::kReleased;
-  send(Released{});
-  if (session_) (void)session_->flush_blocking(1000);
+  session_->send(Released{});
+  session_->flush();
   exporter_.close_lanes();
+  exporter_.close_memory();
   if (committed) {
     if (Status removed = remove_commit_record(options_.runtime_dir); !removed) {
       spdlog::error("{}", removed.error().message());
@@ -499,7 +519,8 @@ nlohmann::json SourceRelocation::status() const {
   status["state"] = source_state_name(state_);
   status["vm"] = options_.hello.vm;
   status["destination"] = options_.destination.to_string();
-  status["link"] = session_ != nullptr;
+  status["link"] = session_->up();
+  status["transport"] = rdma_ ? "rdma" : "tcp";
   status["bytes_sent"] = exporter_.counters().bytes_sent.load();
   if (blackout_ns_) status["blackout_ns"] = *blackout_ns_;
   return status;

@@ -6,14 +6,14 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
-#include <thread>
 
 #include "backend/base/event_loop.h"
+#include "backend/base/worker.h"
 #include "backend/exporter.h"
 #include "backend/session/key.h"
-#include "backend/session/message_stream.h"
-#include "backend/source_link.h"
+#include "backend/source_session.h"
 #include "backend/state_relay.h"
+#include "backend/transport_choice.h"
 
 namespace vmhop {
 
@@ -38,6 +38,9 @@ class SourceRelocation {
     Hello hello;  // all but the lane generation
     HostPort destination;
     std::string runtime_dir;
+    TransportPolicy transport;
+    OneSidedTransport::ExportOptions memory;
+    OneSidedTransport* one_sided = nullptr;  // null: this program has none
   };
   // `tell` gets the events for the supervisor, as in docs/protocol-local.md.
   using Tell = std::function<void(const nlohmann::json&)>;
@@ -64,20 +67,16 @@ class SourceRelocation {
   SourceRelocation(EventLoop& loop, Options options, Secret key, std::vector<RamRegion> regions,
                    Tell tell);
 
+  Status open_memory();
   void dial();
-  void on_dialed(Result<SourceLink> link);
-  void on_first_link(SourceLink link);
-  void on_new_link(SourceLink link);
-  void adopt_session(SourceLink link);
+  void on_dial_failed(const Error& error);
+  void on_link(SourceLink link);
+  void begin(const SourceLink& link);
+  void go_on();
+  void serve_lanes(SourceLink& link);
   void lose_lane(uint64_t generation, const Error& error);
-  void lose_link(const Error& error);
-  void schedule_redial();
-  void send(const Message& message);
-  void serve_session();
-  void receive_all();
-  void update_session_events();
-  void ping();
-  void send_ping();
+  void on_link_lost(const Error& error);
+  void pace_device_state();
 
   void on_message(const Message& message);
   void on_prepared();
@@ -90,6 +89,7 @@ class SourceRelocation {
   void accept_qemu();
   void relay_to_destination(std::span<const std::byte> bytes);
   void send_layout(const SourceLayout& layout, LayoutKind kind);
+  void send_keys(const std::vector<MemoryKeys>& all);
   void scan_after_stop();
   void decide_when_ready();
   void fail(const Error& error);
@@ -102,22 +102,12 @@ class SourceRelocation {
   Exporter exporter_;
   SourceState state_ = SourceState::kConnecting;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // for work that others post
-
-  std::unique_ptr<MessageStream> session_;
-  uint64_t link_generation_ = 0;  // lanes report their end for the link they belonged to
-  std::thread dialer_;
-  std::chrono::milliseconds redial_delay_{0};
-  bool redial_scheduled_ = false;
-  Clock::time_point last_heard_{};
-  Clock::time_point ping_sent_{};
-  int volley_left_ = 0;
-  std::optional<std::chrono::nanoseconds> round_trip_;
+  std::string no_rdma_because_;  // of this side's; empty: RDMA is offered
+  bool rdma_ = false;            // on the link that is up
 
   UniqueFd migrate_socket_;  // listening for the source QEMU
   std::unique_ptr<StateRelay> relay_;
-  std::thread scanner_;
   bool final_layout_ = false;
-  std::string scan_failure_;
 
   RunState before_stop_ = RunState::kRunning;
   uint64_t stopped_realtime_ns_ = 0;
@@ -126,6 +116,9 @@ class SourceRelocation {
   bool source_completed_ = false;
   std::optional<uint64_t> blackout_ns_;
   std::optional<Progress> progress_;
+
+  std::unique_ptr<SourceSession> session_;
+  std::unique_ptr<Worker> worker_;  // dials, scans and registers: what takes long
 };
 
 }  // namespace vmhop

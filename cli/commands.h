@@ -1,4 +1,4 @@
-// The commands that talk to a supervisor and end; each returns vmhop's exit code. The two that are
+// The commands that do their work and end; each returns vmhop's exit code. The two that are
 // supervisors: supervisor.h.
 #pragma once
 
@@ -11,5 +11,6 @@ Result<int> keygen(const KeygenOptions& options);
 Result<int> relocate(const RelocateOptions& options);
 Result<int> status(const StatusOptions& options);
 Result<int> drop(const DropOptions& options);
+Result<int> devices(const DevicesOptions& options);
 
 }  // namespace vmhop

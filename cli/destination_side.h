@@ -17,13 +17,14 @@ namespace vmhop {
 class DestinationSide : public ReceptionHost {
  public:
   DestinationSide(std::string name, VmPaths paths, QemuCommand command, Secret key,
-                  UniqueFd listening, SideNews news,
+                  UniqueFd listening, TransportPolicy transport, SideNews news,
                   std::function<void(std::shared_ptr<VmProcess>)> on_vm)
       : name_(std::move(name)),
         paths_(std::move(paths)),
         command_(std::move(command)),
         key_(std::move(key)),
         listening_(std::move(listening)),
+        transport_(std::move(transport)),
         news_(std::move(news)),
         on_vm_(std::move(on_vm)) {}
 
@@ -31,6 +32,7 @@ class DestinationSide : public ReceptionHost {
   std::string runtime_directory() const override { return paths_.directory(); }
   std::string key() const override { return key_.to_hex(); }
   int listening_socket() const override { return listening_.get(); }
+  TransportPolicy transport() const override { return transport_; }
   Result<WaitingVm> start_vm() override;
   Result<Helper> start_pager() override;
   void allow_discards() override { vm_->front().allow_discards(); }
@@ -49,6 +51,7 @@ class DestinationSide : public ReceptionHost {
   QemuCommand command_;
   Secret key_;
   UniqueFd listening_;
+  TransportPolicy transport_;
   SideNews news_;
   std::function<void(std::shared_ptr<VmProcess>)> on_vm_;
   std::shared_ptr<VmProcess> vm_;

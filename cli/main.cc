@@ -11,6 +11,7 @@
 #include "cli/commands.h"
 #include "cli/exit_codes.h"
 #include "cli/options.h"
+#include "cli/transport_options.h"
 
 namespace vmhop {
 namespace {
@@ -32,8 +33,8 @@ int run_helper(const HelperOptions& options) {
   set_up_logging(options.exporter ? "vmhop exporter" : "vmhop pager",
                  level != nullptr ? level : "info");
   UniqueFd control(kHelperSocket);
-  return options.exporter ? run_exporter_process(std::move(control))
-                          : run_pager_process(std::move(control));
+  return options.exporter ? run_exporter_process(std::move(control), make_one_sided)
+                          : run_pager_process(std::move(control), make_one_sided);
 }
 
 // Errors of run and receive are told apart from QEMU's own codes.
@@ -52,13 +53,19 @@ Result<int> dispatch(const Command& command) {
     Result<int> operator()(const RelocateOptions& options) { return relocate(options); }
     Result<int> operator()(const StatusOptions& options) { return status(options); }
     Result<int> operator()(const DropOptions& options) { return drop(options); }
+    Result<int> operator()(const DevicesOptions& options) { return devices(options); }
     Result<int> operator()(const HelperOptions& options) { return run_helper(options); }
   };
   return std::visit(Visitor{}, command);
 }
 
 int vmhop_main(std::vector<std::string> arguments) {
-  CommandLine line = parse_command_line(std::move(arguments));
+  auto defaults = load_config(config_path());
+  if (!defaults) {
+    fmt::print(stderr, "vmhop: {}\n", defaults.error().message());
+    return kExitUsage;
+  }
+  CommandLine line = parse_command_line(std::move(arguments), *defaults);
   if (!line.command) {
     fmt::print(line.exit_code == kExitDone ? stdout : stderr, "{}", line.text);
     return line.exit_code;

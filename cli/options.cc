@@ -6,6 +6,7 @@
 #include "backend/session/key.h"
 #include "cli/exit_codes.h"
 #include "cli/helper_process.h"
+#include "cli/transport_options.h"
 
 namespace vmhop {
 namespace {
@@ -36,6 +37,8 @@ struct Reader {
   RelocateOptions relocate;
   StatusOptions status;
   DropOptions drop;
+  DevicesOptions devices;
+  const HostDefaults& defaults;
   std::string log_level = "info";
 
   CLI::App* keygen_command = nullptr;
@@ -44,16 +47,17 @@ struct Reader {
   CLI::App* relocate_command = nullptr;
   CLI::App* status_command = nullptr;
   CLI::App* drop_command = nullptr;
+  CLI::App* devices_command = nullptr;
   CLI::App* exporter_command = nullptr;
   CLI::App* pager_command = nullptr;
 
-  Reader();
+  explicit Reader(const HostDefaults& host);
   void add_vm_commands();
   void add_operator_commands();
   void add_key_option(CLI::App* command, std::string& path);
 };
 
-Reader::Reader() {
+Reader::Reader(const HostDefaults& host) : defaults(host) {
   app.require_subcommand(1);
   app.fallthrough();
   app.set_version_flag("--version", std::string("vmhop ") + VMHOP_VERSION);
@@ -61,7 +65,7 @@ Reader::Reader() {
   app.add_option("--log-level", log_level, "What to say on standard error")
       ->check(CLI::IsMember({"debug", "info", "warn", "error"}))
       ->capture_default_str();
-  keygen.file = default_key_path();
+  keygen.file = defaults.key_path;
   keygen_command = app.add_subcommand(
       "keygen", "Writes a fresh key, which both hosts must have; never overwrites one");
   keygen_command->add_option("FILE", keygen.file, "Where to")->capture_default_str();
@@ -73,7 +77,7 @@ Reader::Reader() {
 }
 
 void Reader::add_key_option(CLI::App* command, std::string& path) {
-  path = default_key_path();
+  path = defaults.key_path;
   command->add_option("--key", path, "The key that both hosts share")->capture_default_str();
 }
 
@@ -88,6 +92,8 @@ void Reader::add_vm_commands() {
   receive_command->add_option("--listen", receive.listen, "[HOST]:PORT to be reached at")
       ->required();
   add_key_option(receive_command, receive.key_path);
+  receive.transport = defaults.transport;
+  add_transport_options(*receive_command, receive.transport);
   receive_command->add_flag("--once", receive.once,
                             "Exit with 1 when an attempt fails, instead of waiting for another");
   receive_command->footer(kReceiveHelp);
@@ -102,6 +108,9 @@ void Reader::add_operator_commands() {
   relocate_command->add_flag("--json", relocate.json, "End with one line of JSON");
   relocate_command->add_flag("--plain-data", relocate.plain_data,
                              "Do not encrypt memory on its way: for trusted networks only");
+  relocate.transport = defaults.transport;
+  add_transport_options(*relocate_command, relocate.transport);
+  add_paging_option(*relocate_command, relocate.transport);
   relocate_command->add_flag("--wait", relocate.wait,
                              "If the VM has only just arrived here, wait until it is whole");
   relocate_command
@@ -126,6 +135,10 @@ void Reader::add_operator_commands() {
   drop_command->add_option("NAME", drop.name, "The VM")->required();
   drop_command->add_flag("--yes", drop.yes, "Do not ask");
   drop_command->footer(kDropHelp);
+
+  devices_command = app.add_subcommand("devices", "Shows the RDMA devices of this host");
+  devices_command->add_flag("--json", devices.json, "As JSON");
+  devices_command->footer("Exits with 0 when one of them is usable.");
 }
 
 CommandLine wrong_usage(const std::string& message) {
@@ -134,13 +147,13 @@ CommandLine wrong_usage(const std::string& message) {
 
 }  // namespace
 
-CommandLine parse_command_line(std::vector<std::string> arguments) {
+CommandLine parse_command_line(std::vector<std::string> arguments, const HostDefaults& defaults) {
   auto separator = std::find(arguments.begin(), arguments.end(), "--");
   bool has_qemu = separator != arguments.end();
   std::vector<std::string> qemu(has_qemu ? separator + 1 : separator, arguments.end());
   arguments.erase(separator, arguments.end());
 
-  Reader reader;
+  Reader reader(defaults);
   try {
     std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
     reader.app.parse(std::move(arguments));
@@ -170,6 +183,7 @@ CommandLine parse_command_line(std::vector<std::string> arguments) {
   if (chosen(reader.relocate_command)) result.command = reader.relocate;
   if (chosen(reader.status_command)) result.command = reader.status;
   if (chosen(reader.drop_command)) result.command = reader.drop;
+  if (chosen(reader.devices_command)) result.command = reader.devices;
   if (chosen(reader.exporter_command)) result.command = HelperOptions{true};
   if (chosen(reader.pager_command)) result.command = HelperOptions{false};
   return result;

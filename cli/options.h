@@ -7,6 +7,8 @@
 #include <variant>
 #include <vector>
 
+#include "backend/session/key.h"
+#include "cli/config_file.h"
 #include "cli/supervisor.h"
 
 namespace vmhop {
@@ -21,6 +23,7 @@ struct RelocateOptions {
   std::string key_path;
   bool json = false;
   bool plain_data = false;
+  TransportPolicy transport;
   bool wait = false;
   double prepare_seconds = 30;
   double switch_seconds = 10;
@@ -37,13 +40,17 @@ struct DropOptions {
   bool yes = false;
 };
 
+struct DevicesOptions {
+  bool json = false;
+};
+
 // The hidden commands that vmhop starts itself with.
 struct HelperOptions {
   bool exporter = false;
 };
 
 using Command = std::variant<KeygenOptions, RunOptions, ReceiveOptions, RelocateOptions,
-                             StatusOptions, DropOptions, HelperOptions>;
+                             StatusOptions, DropOptions, DevicesOptions, HelperOptions>;
 
 struct CommandLine {
   std::optional<Command> command;  // nothing: print `text`, exit with `exit_code`
@@ -52,7 +59,9 @@ struct CommandLine {
   std::string log_level = "info";
 };
 
-// `arguments` without the program. Everything after the first "--" is QEMU's.
-CommandLine parse_command_line(std::vector<std::string> arguments);
+// `arguments` without the program. Everything after the first "--" is QEMU's. What they leave open
+// is as in `defaults`.
+CommandLine parse_command_line(std::vector<std::string> arguments,
+                               const HostDefaults& defaults = {default_key_path(), {}});
 
 }  // namespace vmhop

@@ -43,6 +43,11 @@ void ProgressDisplay::on_event(const json& event) {
     std::string phase = text_of(event, "phase");
     if (phase == "preparing") say(fmt::format("{}: preparing {}", vm_, destination_));
     if (phase == "rolling_back") say(fmt::format("{}: going back", vm_));
+  } else if (name == "transport") {
+    bool rdma = text_of(event, "transport") == "rdma";
+    std::string detail = text_of(event, "detail");
+    say(rdma ? fmt::format("{}: pages travel by RDMA: {}", vm_, detail)
+             : fmt::format("{}: pages travel by TCP: {}", vm_, detail));
   } else if (name == "running") {
     say(fmt::format("{} runs at {}, blackout {}", vm_, destination_,
                     format_duration(number_of(event, "blackout_ns"))));

@@ -55,6 +55,7 @@ Status Reception::start_pager() {
                 {"machine", vm_->machine},
                 {"qemu_version", vm_->qmp.qemu_version()},
                 {"key", host_.key()},
+                {"transport", host_.transport()},
                 {"runtime_dir", host_.runtime_directory()},
                 {"page_map", page_map_.valid()},
                 {"regions", regions}};

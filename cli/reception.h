@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "backend/base/result.h"
+#include "backend/transport_choice.h"
 #include "cli/child_process.h"
 #include "cli/helper_process.h"
 #include "cli/mailbox.h"
@@ -50,6 +51,7 @@ class ReceptionHost {
   virtual std::string runtime_directory() const = 0;
   virtual std::string key() const = 0;  // hex
   virtual int listening_socket() const = 0;
+  virtual TransportPolicy transport() const = 0;
 
   // A fresh QEMU on fresh memory.
   virtual Result<WaitingVm> start_vm() = 0;

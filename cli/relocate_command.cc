@@ -17,6 +17,7 @@
 #include "cli/relocation_report.h"
 #include "cli/runtime_dir.h"
 #include "cli/signals.h"
+#include "cli/transport_options.h"
 
 namespace vmhop {
 namespace {
@@ -66,6 +67,7 @@ Status RelocateClient::request(const HostPort& destination, Secret key) {
                   {"port", destination.port},
                   {"key", hex},
                   {"plain_data", options_.plain_data},
+                  {"transport", options_.transport},
                   {"wait", options_.wait},
                   {"prepare_timeout_ms", static_cast<uint64_t>(options_.prepare_seconds * 1000)},
                   {"switch_timeout_ms", static_cast<uint64_t>(options_.switch_seconds * 1000)}};
@@ -179,6 +181,7 @@ Result<int> relocate(const RelocateOptions& options) {
   if (destination.host.empty() || destination.port == 0) {
     return refusedf("'{}' is not a destination; write HOST:PORT", options.destination);
   }
+  VMHOP_TRY(check_transport(options.transport));
   VMHOP_ASSIGN(Secret key, load_key(options.key_path));
   VMHOP_ASSIGN(std::string base, runtime_base());
   VMHOP_TRY(check_vm_name(base, options.name));

@@ -62,6 +62,7 @@ Status Relocation::start_exporter(const SourceFacts& facts) {
                 {"port", request_.port},
                 {"runtime_dir", host_.runtime_directory()},
                 {"plain_data", request_.plain_data},
+                {"transport", request_.transport},
                 {"fault_lanes", 1},
                 {"bulk_lanes", 2},
                 {"regions", regions_to_json(host_.regions())}};

@@ -16,6 +16,7 @@
 #include <string>
 
 #include "backend/base/result.h"
+#include "backend/transport_choice.h"
 #include "cli/helper_process.h"
 #include "cli/mailbox.h"
 #include "cli/migration_setup.h"
@@ -30,6 +31,7 @@ struct RelocationRequest {
   uint16_t port = 0;
   std::string key;  // hex
   bool plain_data = false;
+  TransportPolicy transport;
   std::chrono::milliseconds prepare_timeout{30'000};  // until the destination is ready
   std::chrono::milliseconds switch_timeout{10'000};   // from STOP to the commit
 };

@@ -113,7 +113,7 @@ void Relocation::on_exporter(const json& message) {
     returned_ = text_of(message, "message", "it never ran there");
   } else if (event == "dropped") {
     dropped_ = true;
-  } else if (event == "progress" || event == "link") {
+  } else if (event == "progress" || event == "link" || event == "transport") {
     host_.report(message);
   } else if (event == "error") {
     host_.report({{"event", "notice"}, {"message", text_of(message, "message")}});

@@ -62,6 +62,7 @@ json report_json(const json& report, uint64_t ram_mib, uint64_t blackout_ns) {
           {"fault_p99_us", microseconds(number("fault_p99_ns"))},
           {"bytes", number_of(report, "bytes_sent", number("bytes_read"))},
           {"transport", text_of(report, "transport", "tcp")},
+          {"registered_bytes", number("registered_bytes")},
           {"front", "preload"}};
 }
 

@@ -8,6 +8,7 @@
 #include "cli/exit_codes.h"
 #include "cli/json_access.h"
 #include "cli/terminal.h"
+#include "cli/transport_options.h"
 
 namespace vmhop {
 namespace {
@@ -28,13 +29,14 @@ Result<int> run_vm(const RunOptions& options) {
 
 Result<int> receive_vm(const ReceiveOptions& options) {
   TerminalGuard terminal;
+  VMHOP_TRY(check_transport(options.transport));
   VMHOP_ASSIGN(Secret key, load_key(options.key_path));
   VMHOP_ASSIGN(HostPort address, parse_host_port(options.listen));
   VMHOP_ASSIGN(auto supervisor, Supervisor::create(options.name, options.qemu, VmRole::kReceive));
   VMHOP_ASSIGN(UniqueFd listening, listen_tcp(address));
   VMHOP_ASSIGN(address.port, local_port(listening.get()));
   VMHOP_TRY(supervisor->start_receiving(std::move(key), std::move(listening), address.to_string(),
-                                        options.once));
+                                        options));
   return supervisor->serve();
 }
 

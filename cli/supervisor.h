@@ -35,6 +35,7 @@ struct ReceiveOptions {
   std::vector<std::string> qemu;
   std::string listen;  // [HOST]:PORT
   std::string key_path;
+  TransportPolicy transport;
   bool once = false;  // give up after the first attempt that fails
 };
 
@@ -51,7 +52,8 @@ class Supervisor {
   ~Supervisor();
 
   Status start_vm();
-  Status start_receiving(Secret key, UniqueFd listening, const std::string& address, bool once);
+  Status start_receiving(Secret key, UniqueFd listening, const std::string& address,
+                         const ReceiveOptions& options);
   // Serves until the VM has ended or left; returns the exit code.
   Result<int> serve();
 

@@ -102,11 +102,11 @@ void Supervisor::on_relocated(const RelocationOutcome& outcome) {
 // Receiving -----------------------------------------------------------------------------------
 
 Status Supervisor::start_receiving(Secret key, UniqueFd listening, const std::string& address,
-                                   bool once) {
-  once_ = once;
+                                   const ReceiveOptions& options) {
+  once_ = options.once;
   view_.set("listen", address);
   destination_ = std::make_unique<DestinationSide>(
-      name_, claim_.paths(), command_, std::move(key), std::move(listening),
+      name_, claim_.paths(), command_, std::move(key), std::move(listening), options.transport,
       side_news(&VmRecord::pager), [this](std::shared_ptr<VmProcess> vm) {
         loop_->post([this, vm = std::move(vm)] { note_vm(vm); });
       });

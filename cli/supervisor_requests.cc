@@ -47,6 +47,7 @@ void Supervisor::on_relocate(ClientId client, const json& request) {
   to.port = static_cast<uint16_t>(number_of(request, "port"));
   to.key = text_of(request, "key");
   to.plain_data = flag_of(request, "plain_data", false);
+  to.transport = request.value("transport", TransportPolicy());
   to.prepare_timeout = std::chrono::milliseconds(
       number_of(request, "prepare_timeout_ms", static_cast<uint64_t>(to.prepare_timeout.count())));
   to.switch_timeout = std::chrono::milliseconds(

@@ -15,5 +15,9 @@ inline constexpr size_t kMaxName = 255;      // VM, machine type, QEMU version
 inline constexpr size_t kMaxReason = 4096;   // encode() cuts longer ones
 inline constexpr uint8_t kMaxFaultLanes = 16;
 inline constexpr uint8_t kMaxBulkLanes = 64;
+inline constexpr size_t kMaxRdmaAddresses = 32;
+inline constexpr size_t kMaxRdmaAddress = 64;  // bytes of a numeric one
+inline constexpr size_t kMaxRdmaTickets = size_t{kMaxFaultLanes} + kMaxBulkLanes;
+inline constexpr size_t kMaxKeysPerMessage = 16 * 1024;  // 448 KiB of them
 
 }  // namespace vmhop

@@ -17,15 +17,19 @@ namespace {
 
 constexpr size_t kMessageTypes = std::variant_size_v<Message>;
 constexpr size_t kExtentSize = 16;
+constexpr size_t kTicketSize = 2 * sizeof(RdmaToken);
+constexpr size_t kKeySize = 8 + 8 + 8 + 4;
 constexpr size_t kMinRegionSize = 4 + 8 + 4;
 static_assert(kMaxExtentsPerLayout * kExtentSize + 64 < kMaxMessageBody);
 static_assert(kMaxStateBytes + 64 < kMaxMessageBody);
+static_assert(kMaxKeysPerMessage * kKeySize + 64 < kMaxMessageBody);
 
 // By type number - 1; the order of Message.
 constexpr std::array<const char*, kMessageTypes> kNames{
-    "Hello",    "Layout",  "Prepare",  "ReadPoint",  "DeviceState", "Commit",  "Released",
-    "Welcome",  "Refuse",  "Prepared", "ReturnPath", "Loaded",      "Running", "Returned",
-    "Progress", "Drained", "Ended",    "Abort",      "Ping",        "Pong"};
+    "Hello",    "Layout",   "Prepare",   "ReadPoint",  "DeviceState", "Commit",
+    "Released", "Welcome",  "Refuse",    "Prepared",   "ReturnPath",  "Loaded",
+    "Running",  "Returned", "Progress",  "Drained",    "Ended",       "Abort",
+    "Ping",     "Pong",     "RdmaOffer", "RdmaAnswer", "MemoryKeys"};
 
 template <typename E>
 constexpr std::underlying_type_t<E> code(E value) {
@@ -94,6 +98,7 @@ void put(Encoder& out, const Hello& hello) {
   out.number(hello.bulk_lanes);
   out.number(hello.lane_generation);
   out.boolean(hello.resumed);
+  out.boolean(hello.rdma);
   out.count(hello.regions.size());
   for (const RegionInfo& region : hello.regions)
     put(out, region);
@@ -122,6 +127,7 @@ void get(Decoder& in, Hello& hello) {
   hello.bulk_lanes = get_lane_count(in, "bulk lanes", kMaxBulkLanes);
   hello.lane_generation = in.number<uint64_t>("lane generation");
   hello.resumed = in.boolean("resumed");
+  hello.rdma = in.boolean("RDMA");
   hello.regions.resize(in.count("regions", kMaxRegions, kMinRegionSize));
   for (RegionInfo& region : hello.regions)
     get(in, region);
@@ -178,11 +184,15 @@ void get(Decoder& in, Commit& commit) {
 void put(Encoder& out, const Welcome& welcome) {
   out.number(welcome.version);
   out.number(code(welcome.state));
+  out.boolean(welcome.rdma);
+  put_reason(out, welcome.rdma_reason);
 }
 void get(Decoder& in, Welcome& welcome) {
   welcome.version = get_version(in);
   welcome.state =
       in.enumerated("destination state", DestinationState::kWaiting, DestinationState::kReturned);
+  welcome.rdma = in.boolean("RDMA");
+  welcome.rdma_reason = get_reason(in);
 }
 
 void put(Encoder& out, const ReturnPath& path) {
@@ -221,6 +231,63 @@ void put(Encoder& out, const Drained& drained) {
 }
 void get(Decoder& in, Drained& drained) {
   drained.after_running_ns = in.number<uint64_t>("after_running_ns");
+}
+
+void put(Encoder& out, const RdmaOffer& offer) {
+  out.number(offer.port);
+  out.count(offer.addresses.size());
+  for (const std::string& address : offer.addresses)
+    out.text(address);
+  out.count(offer.tickets.size());
+  for (const RdmaTicket& ticket : offer.tickets) {
+    out.raw(std::as_bytes(std::span(ticket.request)));
+    out.raw(std::as_bytes(std::span(ticket.reply)));
+  }
+}
+void get_token(Decoder& in, RdmaToken& token) {
+  auto bytes = in.raw("RDMA ticket", token.size());
+  if (!in.failed()) std::memcpy(token.data(), bytes.data(), token.size());
+}
+void get(Decoder& in, RdmaOffer& offer) {
+  offer.port = in.number<uint16_t>("RDMA port");
+  offer.addresses.resize(in.count("RDMA addresses", kMaxRdmaAddresses, sizeof(uint32_t)));
+  for (std::string& address : offer.addresses)
+    address = in.text("RDMA address", kMaxRdmaAddress);
+  offer.tickets.resize(in.count("RDMA tickets", kMaxRdmaTickets, kTicketSize));
+  for (RdmaTicket& ticket : offer.tickets) {
+    get_token(in, ticket.request);
+    get_token(in, ticket.reply);
+  }
+}
+
+void put(Encoder& out, const RdmaAnswer& answer) {
+  out.boolean(answer.connected);
+  put_reason(out, answer.detail);
+}
+void get(Decoder& in, RdmaAnswer& answer) {
+  answer.connected = in.boolean("connected");
+  answer.detail = get_reason(in);
+}
+
+void put(Encoder& out, const MemoryKeys& keys) {
+  out.number(keys.region);
+  out.count(keys.ranges.size());
+  for (const MemoryKeys::Range& range : keys.ranges) {
+    out.number(range.offset);
+    out.number(range.length);
+    out.number(range.address);
+    out.number(range.key);
+  }
+}
+void get(Decoder& in, MemoryKeys& keys) {
+  keys.region = in.number<uint32_t>("region");
+  keys.ranges.resize(in.count("memory keys", kMaxKeysPerMessage, kKeySize));
+  for (MemoryKeys::Range& range : keys.ranges) {
+    range.offset = in.number<uint64_t>("key offset");
+    range.length = in.number<uint64_t>("key length");
+    range.address = in.number<uint64_t>("key address");
+    range.key = in.number<uint32_t>("key");
+  }
 }
 
 template <typename T>

@@ -19,7 +19,7 @@
 
 namespace vmhop {
 
-inline constexpr uint16_t kProtocolVersion = 1;
+inline constexpr uint16_t kProtocolVersion = 2;
 // Larger frames are refused before they are read.
 inline constexpr uint32_t kMaxMessageBody = 1 << 20;
 
@@ -70,6 +70,7 @@ struct Hello {
   uint64_t lane_generation =
       0;                 // random, in the identity of each lane that belongs to this session
   bool resumed = false;  // the source has recorded a commit or an abort: a reconnect
+  bool rdma = false;     // the source would have its memory read by RDMA
   std::vector<RegionInfo> regions;
   bool operator==(const Hello&) const = default;
 };
@@ -107,11 +108,41 @@ struct Released {
   bool operator==(const Released&) const = default;
 };
 
+// Where and with which tickets the source lets RDMA connections in: a ticket for each lane of
+// Hello, the fault lane's first. A ticket is good for one connection.
+using RdmaToken = std::array<uint8_t, 32>;
+struct RdmaTicket {
+  RdmaToken request{};  // what the destination shows
+  RdmaToken reply{};    // what the source shows in return
+  bool operator==(const RdmaTicket&) const = default;
+};
+struct RdmaOffer {
+  uint16_t port = 0;
+  std::vector<std::string> addresses;  // numeric, the likeliest first
+  std::vector<RdmaTicket> tickets;
+  bool operator==(const RdmaOffer&) const = default;
+};
+// Ranges of one region that RDMA may read; they add to those sent before.
+struct MemoryKeys {
+  struct Range {
+    uint64_t offset = 0;   // bytes, within the region
+    uint64_t length = 0;   // bytes
+    uint64_t address = 0;  // of its first byte, as RDMA names it
+    uint32_t key = 0;
+    bool operator==(const Range&) const = default;
+  };
+  uint32_t region = 0;
+  std::vector<Range> ranges;
+  bool operator==(const MemoryKeys&) const = default;
+};
+
 // destination → source ------------------------------------------------------------------------
 
 struct Welcome {
   uint16_t version = kProtocolVersion;
   DestinationState state = DestinationState::kWaiting;
+  bool rdma = false;        // so would the destination
+  std::string rdma_reason;  // why not, and what to do about it
   bool operator==(const Welcome&) const = default;
 };
 // No, and nothing was changed.
@@ -162,6 +193,13 @@ struct Ended {
   bool operator==(const Ended&) const = default;
 };
 
+// The answer to RdmaOffer. Without a connection pages travel on the lanes.
+struct RdmaAnswer {
+  bool connected = false;
+  std::string detail;  // the route, or why there is none
+  bool operator==(const RdmaAnswer&) const = default;
+};
+
 // either way ----------------------------------------------------------------------------------
 
 // Before the commit: it is off. The source's VM goes on there; idempotent.
@@ -179,9 +217,10 @@ struct Pong {
 };
 
 // The order is the wire's: type number = index + 1. Append only.
-using Message = std::variant<Hello, Layout, Prepare, ReadPoint, DeviceState, Commit, Released,
-                             Welcome, Refuse, Prepared, ReturnPath, Loaded, Running, Returned,
-                             Progress, Drained, Ended, Abort, Ping, Pong>;
+using Message =
+    std::variant<Hello, Layout, Prepare, ReadPoint, DeviceState, Commit, Released, Welcome, Refuse,
+                 Prepared, ReturnPath, Loaded, Running, Returned, Progress, Drained, Ended, Abort,
+                 Ping, Pong, RdmaOffer, RdmaAnswer, MemoryKeys>;
 
 const char* message_name(const Message& message);
 

@@ -217,6 +217,20 @@ std::string peer_address(int socket) {
   return ipv6 ? fmt::format("[{}]:{}", name, port.data()) : fmt::format("{}:{}", name, port.data());
 }
 
+std::string local_address(int socket) {
+  sockaddr_storage address{};
+  socklen_t size = sizeof address;
+  std::array<char, NI_MAXHOST> host{};
+  if (::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &size) != 0 ||
+      ::getnameinfo(reinterpret_cast<sockaddr*>(&address), size, host.data(), host.size(), nullptr,
+                    0, NI_NUMERICHOST) != 0) {
+    return "";
+  }
+  std::string_view name = host.data();
+  if (name.starts_with("::ffff:")) name.remove_prefix(7);
+  return std::string(name);
+}
+
 Status tune_tcp(int socket) {
   VMHOP_TRY(set_option(socket, IPPROTO_TCP, TCP_NODELAY, 1, "TCP_NODELAY"));
   VMHOP_TRY(set_option(socket, SOL_SOCKET, SO_KEEPALIVE, 1, "SO_KEEPALIVE"));

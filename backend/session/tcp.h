@@ -33,6 +33,8 @@ Result<UniqueFd> listen_tcp(const HostPort& local);
 Result<uint16_t> local_port(int socket);
 // "10.0.0.2:51034", for messages; "an unknown peer" when the connection is gone.
 std::string peer_address(int socket);
+// The numeric address of this end, without its port; empty when there is none.
+std::string local_address(int socket);
 // What connect_tcp() does to its sockets; for accepted ones.
 Status tune_tcp(int socket);
 

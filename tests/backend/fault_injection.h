@@ -103,6 +103,7 @@ class FaultInjectingSource final : public PageSource {
     return count;
   }
 
+  Result<bool> may_wait() override { return inner_ ? inner_->may_wait() : true; }
   int wait_fd() const override { return epoll_.get(); }
   short wait_events() const override { return POLLIN; }
 

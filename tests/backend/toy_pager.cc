@@ -68,6 +68,7 @@ class MortalSource final : public PageSource {
     return count;
   }
 
+  Result<bool> may_wait() override { return inner_->may_wait(); }
   int wait_fd() const override { return inner_->wait_fd(); }
   short wait_events() const override { return inner_->wait_events(); }
 

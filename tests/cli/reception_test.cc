@@ -27,6 +27,7 @@ class FakeHost : public ReceptionHost {
   std::string runtime_directory() const override { return "/nowhere"; }
   std::string key() const override { return "key"; }
   int listening_socket() const override { return 0; }
+  TransportPolicy transport() const override { return {}; }
   Result<WaitingVm> start_vm() override {
     if (fails_to_start) return Error("no kernel support");
     auto qmp = QmpClient::connect(qemu_.path(), QmpClient::Clock::now() + std::chrono::seconds(5));

@@ -112,7 +112,7 @@ class RelocationTest : public testing::Test {
   FakeHost host_{directory_.path(), qemu_};
   std::unique_ptr<Mailbox> mailbox_ = Mailbox::create().value();
   RelocationRequest request_{
-      "there", 4000, "key", false, milliseconds(20'000), milliseconds(20'000)};
+      "there", 4000, "key", false, {}, milliseconds(20'000), milliseconds(20'000)};
   RelocationLimits limits_{milliseconds(20'000), milliseconds(2'000), milliseconds(5'000),
                            milliseconds(50)};
 };

@@ -70,6 +70,7 @@ class MessageSampler {
     hello.bulk_lanes = static_cast<uint8_t>(1 + below(kMaxBulkLanes));
     hello.lane_generation = random_();
     hello.resumed = below(2) == 1;
+    hello.rdma = below(2) == 1;
     for (uint64_t i = below(5); i > 0; --i) {
       uint32_t page_size = 1U << (12 + below(10));
       hello.regions.push_back(
@@ -93,6 +94,32 @@ class MessageSampler {
   void fill(ReturnPath& path) { path.bytes = bytes(100); }
   void fill(Welcome& welcome) {
     welcome.state = one_of(DestinationState::kWaiting, DestinationState::kReturned);
+    welcome.rdma = below(2) == 1;
+    welcome.rdma_reason = text(0, 200);
+  }
+  void fill(RdmaToken& token) {
+    for (uint8_t& byte : token)
+      byte = static_cast<uint8_t>(random_());
+  }
+  void fill(RdmaOffer& offer) {
+    offer.port = static_cast<uint16_t>(random_());
+    for (uint64_t i = below(4); i > 0; --i)
+      offer.addresses.push_back(text(1, kMaxRdmaAddress));
+    for (uint64_t i = below(5); i > 0; --i) {
+      RdmaTicket ticket;
+      fill(ticket.request);
+      fill(ticket.reply);
+      offer.tickets.push_back(ticket);
+    }
+  }
+  void fill(RdmaAnswer& answer) {
+    answer.connected = below(2) == 1;
+    answer.detail = text(0, 300);
+  }
+  void fill(MemoryKeys& keys) {
+    keys.region = static_cast<uint32_t>(random_());
+    for (uint64_t i = below(50); i > 0; --i)
+      keys.ranges.push_back({random_(), random_(), random_(), static_cast<uint32_t>(random_())});
   }
   void fill(Running& running) { running.after_commit_ns = random_(); }
   void fill(Drained& drained) { drained.after_running_ns = random_(); }
