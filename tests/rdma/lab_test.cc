@@ -21,8 +21,8 @@ using Context = std::unique_ptr<ibv_context, decltype(&ibv_close_device)>;
 std::vector<Context> open_devices() {
   std::vector<Context> opened;
   int count = 0;
-  std::unique_ptr<ibv_device*, decltype(&ibv_free_device_list)> devices(
-      ibv_get_device_list(&count), &ibv_free_device_list);
+  std::unique_ptr<ibv_device*, decltype(&ibv_free_device_list)> devices(ibv_get_device_list(&count),
+                                                                        &ibv_free_device_list);
   for (int i = 0; i < count; ++i) {
     Context context(ibv_open_device(devices.get()[i]), &ibv_close_device);
     if (context) opened.push_back(std::move(context));
