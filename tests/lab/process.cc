@@ -17,6 +17,8 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "tests/lab/uml_host.h"
+
 extern char** environ;  // NOLINT(readability-redundant-declaration)
 
 namespace vmhop::lab {
@@ -95,7 +97,13 @@ std::string contents(const std::string& path) {
 
 }  // namespace
 
-Result<Process> Process::start(const ProcessSpec& spec) {
+Result<Process> Process::start(const ProcessSpec& asked) {
+  ProcessSpec spec = asked;
+  if (spec.host != nullptr) {
+    // What is here stands for what is there: output, signals and status are the same.
+    std::vector<std::string> launcher = spec.host->launcher(spec.output);
+    spec.argv.insert(spec.argv.begin(), launcher.begin(), launcher.end());
+  }
   VMHOP_ASSIGN(UniqueFd in, input_file(spec.input));
   VMHOP_ASSIGN(UniqueFd out, create_file(spec.output + ".out"));
   VMHOP_ASSIGN(UniqueFd err, create_file(spec.output + ".err"));
@@ -105,7 +113,7 @@ Result<Process> Process::start(const ProcessSpec& spec) {
   if (pid == 0) become(plan);
   UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
   if (!pidfd.valid()) return Error::from_errno("pidfd_open", errno);
-  return Process(pid, std::move(pidfd), spec.argv[0], spec.output);
+  return Process(pid, std::move(pidfd), asked.argv[0], spec.output);
 }
 
 Process& Process::operator=(Process&& other) noexcept {

@@ -20,12 +20,15 @@
 
 namespace vmhop::lab {
 
+class UmlHost;
+
 struct ProcessSpec {
   std::vector<std::string> argv;                                 // program searched in PATH
   const Namespace* where = nullptr;                              // null: the lab's own
   std::vector<std::pair<std::string, std::string>> environment;  // added to the lab's own
   std::string output;                                            // files OUTPUT.out and OUTPUT.err
   std::string input;                                             // all of its standard input
+  const UmlHost* host = nullptr;                                 // not null: in its kernel
 };
 
 class Process {

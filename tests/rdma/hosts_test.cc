@@ -1,0 +1,154 @@
+// Two hosts with RDMA between them, as ci/rxe-lab --hosts 2 makes them: what runs there, and what
+// can happen to their cables and to themselves.
+#include <gtest/gtest.h>
+#include <signal.h>  // NOLINT(modernize-deprecated-headers): POSIX signals, not C's
+#include <stdlib.h>  // NOLINT(modernize-deprecated-headers): mkdtemp() is POSIX's
+
+#include <filesystem>
+#include <optional>
+
+#include "tests/lab/process.h"
+#include "tests/lab/uml_host.h"
+
+namespace vmhop::lab {
+namespace {
+
+using namespace std::chrono_literals;
+
+class Hosts : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string path = "/tmp/vmhop-hosts-XXXXXX";
+    ASSERT_NE(::mkdtemp(path.data()), nullptr);
+    directory_ = path;
+    auto source = UmlHost::find("source");
+    auto destination = UmlHost::find("destination");
+    ASSERT_TRUE(source.ok()) << source.error().message();
+    ASSERT_TRUE(destination.ok()) << destination.error().message();
+    source_ = *source;
+    destination_ = *destination;
+  }
+  void TearDown() override { std::filesystem::remove_all(directory_); }
+
+  Result<Process> start(const UmlHost& host, std::vector<std::string> argv,
+                        std::string input = {}) {
+    ProcessSpec spec;
+    spec.argv = std::move(argv);
+    spec.output = fmt::format("{}/{}", directory_, ++count_);
+    spec.input = std::move(input);
+    spec.host = &host;
+    return Process::start(spec);
+  }
+
+  // The exit status of a program that ends by itself, and what it printed.
+  struct Ended {
+    ExitStatus status;
+    std::string out;
+    std::string err;
+  };
+  Result<Ended> run(const UmlHost& host, std::vector<std::string> argv, std::string input = {}) {
+    VMHOP_ASSIGN(Process process, start(host, std::move(argv), std::move(input)));
+    VMHOP_ASSIGN(ExitStatus status, process.wait(within(60s)));
+    return Ended{status, process.out(), process.err()};
+  }
+
+  // Whether the source can ping the destination by RDMA, which reads and writes its memory.
+  Status rping() {
+    // A port of its own: a server that lost its client lets go of its port only after a while.
+    static unsigned port = 7000;
+    std::vector<std::string> common = {
+        "stdbuf", "-oL", "rping", "-p", fmt::to_string(++port), "-a", destination_->rdma_address(),
+        "-C",     "5"};
+    auto with = [&common](std::vector<std::string> more) {
+      more.insert(more.begin(), common.begin(), common.end());
+      return more;
+    };
+    VMHOP_ASSIGN(Process server, start(*destination_, with({"-s", "-d"})));
+    VMHOP_TRY(server.wait_for_out(
+        [](auto text) { return text.find("rdma_listen") != std::string_view::npos; }, within(30s)));
+    VMHOP_ASSIGN(Ended client, run(*source_, with({"-c"})));
+    return client.status.clean() ? ok_status() : Status(Error(client.out + client.err));
+  }
+
+  std::string directory_;
+  unsigned count_ = 0;
+  std::optional<UmlHost> source_;
+  std::optional<UmlHost> destination_;
+};
+
+TEST_F(Hosts, AreKernelsOfTheirOwn) {
+  auto source = run(*source_, {"uname", "-n"});
+  auto destination = run(*destination_, {"uname", "-n"});
+  ASSERT_TRUE(source.ok()) << source.error().message();
+  ASSERT_TRUE(destination.ok()) << destination.error().message();
+  EXPECT_NE(source->out, destination->out);
+}
+
+TEST_F(Hosts, RunProgramsWithTheirInputOutputsAndExitCode) {
+  auto ended = run(*source_, {"bash", "-c", "cat; echo trouble >&2; exit 7"}, "hello\n");
+  ASSERT_TRUE(ended.ok()) << ended.error().message();
+  EXPECT_EQ(ended->status.describe(), (ExitStatus{7, 0}).describe());
+  EXPECT_EQ(ended->out, "hello\n");
+  EXPECT_EQ(ended->err, "trouble\n");
+}
+
+TEST_F(Hosts, PassSignalsToTheirPrograms) {
+  auto process = start(*source_, {"bash", "-c", "echo up; exec sleep 1000"});
+  ASSERT_TRUE(process.ok());
+  ASSERT_TRUE(process->wait_for_out([](auto text) { return !text.empty(); }, within(30s)).ok());
+  process->signal(SIGTERM);
+  auto status = process->wait(within(30s));
+  ASSERT_TRUE(status.ok()) << status.error().message();
+  EXPECT_EQ(status->signal, SIGTERM);
+}
+
+TEST_F(Hosts, EndTheProgramsNobodyWaitsForAnyMore) {
+  std::string fifo = directory_ + "/fifo";
+  ASSERT_TRUE(run(*source_, {"mkfifo", fifo})->status.clean());
+  auto reader = start(*source_, {"cat", fifo});
+  ASSERT_TRUE(reader.ok());
+  {
+    auto writer = start(*source_, {"bash", "-c", "exec 3>$0; echo up; exec sleep 1000", fifo});
+    ASSERT_TRUE(writer.ok());
+    ASSERT_TRUE(writer->wait_for_out([](auto text) { return !text.empty(); }, within(30s)).ok());
+  }
+  // It reads to the end, which comes when no writer is left.
+  auto ended = reader->wait(within(30s));
+  EXPECT_TRUE(ended.ok() && ended->clean());
+}
+
+TEST_F(Hosts, ReadEachOthersMemoryByRdma) {
+  auto pinged = rping();
+  EXPECT_TRUE(pinged.ok()) << pinged.error().message();
+}
+
+TEST_F(Hosts, AreApartWhenACableIsCutAndTogetherWhenItIsJoined) {
+  ASSERT_TRUE(destination_->cut().ok());
+  // What it knows already it would believe for a minute, and go on asking there.
+  ASSERT_TRUE(run(*source_, {"ip", "neigh", "flush", "dev", "vec0"})->status.clean());
+  EXPECT_FALSE(rping().ok());
+
+  ASSERT_TRUE(destination_->join().ok());
+  auto pinged = rping();
+  EXPECT_TRUE(pinged.ok()) << pinged.error().message();
+}
+
+TEST_F(Hosts, TakeTheirProgramsWithThemWhenTheyAreKilled) {
+  auto process = start(*source_, {"bash", "-c", "echo up; exec sleep 1000"});
+  ASSERT_TRUE(process.ok());
+  ASSERT_TRUE(process->wait_for_out([](auto text) { return !text.empty(); }, within(30s)).ok());
+
+  auto killed = source_->kill();
+  ASSERT_TRUE(killed.ok()) << killed.error().message();
+  auto status = process->wait(within(30s));
+  EXPECT_TRUE(status.ok() && status->code == 125);
+  EXPECT_NE(process->err().find("the host source went down"), std::string::npos) << process->err();
+
+  auto booted = source_->boot(within(60s));
+  ASSERT_TRUE(booted.ok()) << booted.error().message();
+  auto pinged = rping();
+  EXPECT_TRUE(pinged.ok()) << pinged.error().message();
+}
+
+}  // namespace
+}  // namespace vmhop::lab
