@@ -118,8 +118,8 @@ inline Status ok_status() {
 // VMHOP_ASSIGN(auto x, f()): x is the value of f(), or the enclosing function returns its error.
 #define VMHOP_ASSIGN(declaration, expression) \
   VMHOP_ASSIGN_INNER(VMHOP_CONCAT(vmhop_result_, __LINE__), declaration, expression)
-// NOLINTBEGIN(bugprone-macro-parentheses): a declaration cannot stand in parentheses, nor can a name
-// that is being declared.
+// NOLINTBEGIN(bugprone-macro-parentheses): a declaration cannot stand in parentheses, nor can a
+// name that is being declared.
 #define VMHOP_ASSIGN_INNER(result, declaration, expression) \
   auto result = (expression);                               \
   if (!result) return result.error();                       \
