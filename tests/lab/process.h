@@ -29,6 +29,9 @@ struct ProcessSpec {
   std::string output;                                            // files OUTPUT.out and OUTPUT.err
   std::string input;                                             // all of its standard input
   const UmlHost* host = nullptr;                                 // not null: in its kernel
+  // With a terminal (Terminal::program_end()) it has that instead of input and output, in a session
+  // of its own, and what is typed there is its.
+  int terminal = -1;
 };
 
 class Process {
