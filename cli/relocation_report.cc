@@ -60,7 +60,7 @@ json report_json(const json& report, uint64_t ram_mib, uint64_t blackout_ns) {
           {"faults", number("faults")},
           {"fault_p50_us", microseconds(number("fault_p50_ns"))},
           {"fault_p99_us", microseconds(number("fault_p99_ns"))},
-          {"bytes", number_of(report, "bytes_sent", number("bytes_read"))},
+          {"bytes", number("bytes_read")},
           {"transport", text_of(report, "transport", "tcp")},
           {"registered_bytes", number("registered_bytes")},
           {"front", "preload"}};
@@ -76,11 +76,11 @@ std::string report_text(const json& report, const std::string& vm, const std::st
       "  drained after  {}\n"
       "  RAM            {} MiB: {} pages by {} faults, {} precached, {} holes\n"
       "  fault latency  p50 {}, p99 {}, longest {}\n"
-      "  transferred    {}\n",
+      "  transferred    {} by {}\n",
       vm, destination, duration("blackout_ns"), duration("drained_ns"), ram_mib,
       count("pages_faulted"), count("faults"), count("pages_precached"), count("pages_hole"),
       duration("fault_p50_ns"), duration("fault_p99_ns"), duration("fault_max_ns"),
-      format_bytes(number_of(report, "bytes_sent", number_of(report, "bytes_read"))));
+      format_bytes(number_of(report, "bytes_read")), text_of(report, "transport", "tcp"));
 }
 
 }  // namespace vmhop

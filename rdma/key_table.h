@@ -19,7 +19,8 @@ struct KeyedRange {
   uint64_t remote_address = 0;  // of its first byte at the source
   uint32_t remote_key = 0;
   uint32_t local_key = 0;
-  bool registered_here = false;  // or else it is read through a bounce buffer
+  // Where its first byte belongs here; null while that is not registered.
+  std::byte* local = nullptr;
   uint64_t end() const { return offset + length; }
 };
 

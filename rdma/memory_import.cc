@@ -86,9 +86,9 @@ Result<std::unique_ptr<RdmaMemoryImport>> RdmaMemoryImport::connect(
     Status connected = self->connect_all(offer, candidate.address, deadline);
     if (connected) return self;
     if (!failure) failure = connected.error().with("by " + candidate.address.host());
-    // Tickets are used up by whoever shows them: another address has a chance only if this one
-    // never got so far.
-    if (connected.error().kind() == ErrorKind::kClosed) break;
+    // Tickets are used up by showing them: another address has a chance only while this one never
+    // got so far.
+    if (connected.error().kind() == ErrorKind::kRefused) break;
   }
   return *failure;
 }
@@ -169,7 +169,7 @@ Status RdmaMemoryImport::add_keys(const MemoryKeys& keys) {
       return errorf("a key for {} bytes at {:#x} of region {} makes no sense", range.length,
                     range.offset, ram.info().id);
     }
-    ranges.push_back({range.offset, range.length, range.address, range.key, 0, false});
+    ranges.push_back({range.offset, range.length, range.address, range.key, 0, nullptr});
     pieces.push_back({range.offset, range.length});
   }
   // Registering allocates the pages, in the kernel's own time and not in a fault's.
@@ -178,7 +178,7 @@ Status RdmaMemoryImport::add_keys(const MemoryKeys& keys) {
     if (registered) {
       for (size_t i = 0; i < ranges.size(); ++i) {
         ranges[i].local_key = (*registered)[i].local_key();
-        ranges[i].registered_here = true;
+        ranges[i].local = ram.alias() + ranges[i].offset;
         memory_->registrations.push_back(std::move((*registered)[i]));
       }
     } else {

@@ -114,7 +114,9 @@ Status RdmaPageSource::enqueue(const PageRead& read) {
       piece.remote_address = keyed->remote_address + (rest.range.offset - keyed->offset);
       piece.remote_key = keyed->remote_key;
       piece.local_key = keyed->local_key;
-      piece.bounce = !keyed->registered_here;
+      // Straight into its place, if that is what was registered.
+      piece.bounce = keyed->local == nullptr ||
+                     rest.target != keyed->local + (rest.range.offset - keyed->offset);
       waiting_.push(piece);
     } else {
       // Up to where some key covers it, or to its end: page by page, there is no hurry.

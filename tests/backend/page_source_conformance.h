@@ -34,6 +34,9 @@ class SourceUnderTest {
 struct SourceImplementation {
   std::string name;
   std::function<std::unique_ptr<SourceUnderTest>(const std::vector<MemoryImage>&)> make;
+  // Whether it sees that a page is all zeros. Otherwise such pages, and holes near others, may
+  // arrive as data.
+  bool sees_zeros = true;
 };
 
 inline void PrintTo(const SourceImplementation& param, std::ostream* out) {
