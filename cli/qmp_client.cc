@@ -46,12 +46,8 @@ Result<QmpClient> QmpClient::connect(const std::string& path, Clock::time_point 
   for (;;) {
     auto socket = connect_unix(path, SOCK_STREAM);
     if (socket) {
-      QmpClient client(std::move(*socket));
-      VMHOP_TRY(set_nonblocking(client.fd()));
-      if (auto done = client.negotiate(deadline); !done) {
-        return done.error().with("talking to QEMU's monitor " + path);
-      }
-      return client;
+      auto client = over(std::move(*socket), deadline);
+      return client ? std::move(client) : client.error().with("QEMU's monitor " + path);
     }
     if (still_worth_it) VMHOP_TRY(still_worth_it());
     if (socket.error().kind() != ErrorKind::kClosed) return socket.error();
@@ -61,6 +57,13 @@ Result<QmpClient> QmpClient::connect(const std::string& path, Clock::time_point 
     }
     std::this_thread::sleep_for(kRetryEvery);
   }
+}
+
+Result<QmpClient> QmpClient::over(UniqueFd socket, Clock::time_point deadline) {
+  QmpClient client(std::move(socket));
+  VMHOP_TRY(set_nonblocking(client.fd()));
+  if (auto done = client.negotiate(deadline); !done) return done.error().with("talking to QEMU");
+  return client;
 }
 
 Status QmpClient::negotiate(Clock::time_point deadline) {

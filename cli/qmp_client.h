@@ -32,6 +32,9 @@ class QmpClient {
   static Result<QmpClient> connect(const std::string& path, Clock::time_point deadline,
                                    const std::function<Status()>& still_worth_it = {});
 
+  // The same on a socket that is connected already.
+  static Result<QmpClient> over(UniqueFd socket, Clock::time_point deadline);
+
   // "7.2.22"
   const std::string& qemu_version() const { return version_; }
 

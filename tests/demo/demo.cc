@@ -10,7 +10,6 @@
 #include "cli/format.h"
 #include "cli/json_access.h"
 #include "cli/runtime_dir.h"
-#include "tests/lab/linux_guest.h"
 #include "tests/lab/witness_log.h"
 
 namespace vmhop::demo {

@@ -12,6 +12,7 @@
 #include "tests/lab/blackout.h"
 #include "tests/lab/guest_console.h"
 #include "tests/lab/http_probe.h"
+#include "tests/lab/linux_guest.h"
 #include "tests/lab/network.h"
 #include "tests/lab/shared_disk.h"
 #include "tests/lab/throughput.h"

@@ -24,13 +24,9 @@ std::vector<std::string> BaremetalGuest::qemu_command(const QemuPlace& place) co
                                       "-kernel",
                                       kernel,
                                       "-append",
-                                      arguments,
-                                      "-chardev",
-                                      "socket,id=console,server=on,wait=off,path=" + place.console,
-                                      "-serial",
-                                      "chardev:console",
-                                      "-qmp",
-                                      "unix:" + place.monitor + ",server=on,wait=off"};
+                                      arguments};
+  for (const std::string& option : place.qemu_options())
+    command.push_back(option);
   if (paused) command.emplace_back("-S");
   command.insert(command.end(), more.begin(), more.end());
   return command;

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "tests/lab/linux_guest.h"
+#include "tests/lab/qemu_place.h"
 
 namespace vmhop::lab {
 

@@ -6,7 +6,7 @@
 #include <array>
 #include <cerrno>
 
-#include "tests/lab/unix_socket.h"
+#include "tests/lab/connect_when_there.h"
 
 namespace vmhop::lab {
 
@@ -26,8 +26,8 @@ GuestConsole::~GuestConsole() {
   thread_.join();
 }
 
-Status GuestConsole::attach(const std::string& socket_path, Deadline deadline) {
-  VMHOP_ASSIGN(UniqueFd socket, connect_when_there(socket_path, deadline));
+Status GuestConsole::attach(const std::string& where, Deadline deadline) {
+  VMHOP_ASSIGN(UniqueFd socket, connect_when_there(where, deadline));
   VMHOP_TRY(set_nonblocking(socket.get()));
   {
     std::lock_guard lock(mutex_);

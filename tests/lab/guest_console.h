@@ -1,6 +1,6 @@
 // A guest's serial console, followed from one QEMU to the next.
 //
-// Each QEMU offers it as a unix socket. A line that was cut in two by the switch, its beginning
+// Each QEMU offers it as a socket. A line that was cut in two by the switch, its beginning
 // printed at the source and its end at the destination, is one line here.
 #pragma once
 
@@ -23,9 +23,9 @@ class GuestConsole {
   GuestConsole(const GuestConsole&) = delete;
   GuestConsole& operator=(const GuestConsole&) = delete;
 
-  // Listens to one more QEMU, waiting for its socket until `deadline`. The streams are numbered in
-  // this order, and a guest moves from lower to higher numbers only.
-  Status attach(const std::string& socket_path, Deadline deadline);
+  // Listens to one more QEMU, waiting for its socket (QemuPlace) until `deadline`. The streams are
+  // numbered in this order, and a guest moves from lower to higher numbers only.
+  Status attach(const std::string& where, Deadline deadline);
 
   // Sends a command to the guest: on this stream, or to the QEMU that spoke last.
   Status send(const std::string& line, unsigned stream) const;

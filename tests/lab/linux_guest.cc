@@ -17,10 +17,6 @@ void append(std::vector<std::string>& command, std::initializer_list<std::string
 
 }  // namespace
 
-QemuPlace place_in(const std::string& directory) {
-  return {directory + "/console.sock", directory + "/monitor.sock"};
-}
-
 std::vector<std::string> LinuxGuest::qemu_command(const QemuPlace& place) const {
   uint64_t watched = witness_mib;
   if (watched == 0) watched = ram_mib > kRestOfGuestMib ? ram_mib - kRestOfGuestMib : ram_mib / 2;
@@ -35,9 +31,8 @@ std::vector<std::string> LinuxGuest::qemu_command(const QemuPlace& place) const 
   append(command, {"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"});
   append(command, {"-kernel", image + "/vmlinuz", "-initrd", image + "/initramfs"});
   append(command, {"-append", line});
-  append(command, {"-chardev", "socket,id=console,server=on,wait=off,path=" + place.console});
-  append(command, {"-serial", "chardev:console", "-qmp"});
-  append(command, {"unix:" + place.monitor + ",server=on,wait=off"});
+  for (const std::string& option : place.qemu_options())
+    command.push_back(option);
   if (!tap.empty()) {
     append(command, {"-netdev", "tap,id=net,script=no,downscript=no,ifname=" + tap});
     append(command, {"-device", "virtio-net-pci,netdev=net,romfile=,mac=52:54:00:77:00:01"});

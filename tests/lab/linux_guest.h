@@ -6,15 +6,9 @@
 #include <vector>
 
 #include "backend/base/result.h"
+#include "tests/lab/qemu_place.h"
 
 namespace vmhop::lab {
-
-// What one host's QEMU has of its own.
-struct QemuPlace {
-  std::string console;  // unix socket of the serial port
-  std::string monitor;  // unix socket of a QMP monitor for the lab; vmhop has its own two
-};
-QemuPlace place_in(const std::string& directory);
 
 struct LinuxGuest {
   std::string image;  // the directory that ci/guest-image printed

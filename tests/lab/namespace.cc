@@ -50,6 +50,12 @@ Result<Namespace> Namespace::create(std::string name) {
   return Namespace(std::move(name), std::move(*fd));
 }
 
+Result<Namespace> Namespace::current() {
+  UniqueFd fd(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
+  if (!fd.valid()) return Error::from_errno("opening a network namespace", errno);
+  return Namespace("current", std::move(fd));
+}
+
 std::string Namespace::path() const {
   return fmt::format("/proc/{}/fd/{}", ::getpid(), fd_.get());
 }

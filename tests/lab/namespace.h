@@ -16,6 +16,8 @@ class Namespace {
  public:
   // With its loopback interface up. `name` is for messages. Needs root.
   static Result<Namespace> create(std::string name);
+  // The one that the calling thread is in.
+  static Result<Namespace> current();
 
   const std::string& name() const { return name_; }
   int fd() const { return fd_.get(); }

@@ -42,8 +42,11 @@ Result<UmlHost> UmlHost::find(const std::string& name) {
   return UmlHost(name, directory, *number);
 }
 
-Status UmlHost::set_cable(const char* state) const {
-  auto done = run_tool(directory_, {"ip", "link", "set", "rdma-" + number_, state});
+// At the switch: UML's driver gives its NIC up for good when the tap device itself goes down.
+Status UmlHost::set_cable(const std::vector<std::string>& at_switch) const {
+  std::vector<std::string> command = {"ip", "link", "set", "rdma-" + number_};
+  command.insert(command.end(), at_switch.begin(), at_switch.end());
+  auto done = run_tool(directory_, std::move(command));
   return done ? ok_status() : Status(done.error().with("the cable of " + name_));
 }
 

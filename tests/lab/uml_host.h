@@ -24,11 +24,18 @@ class UmlHost {
   std::string address() const { return "10.77.0." + number_; }
   // Of its RDMA device, in a network of the two hosts alone.
   std::string rdma_address() const { return "10.78.0." + number_; }
-  static constexpr const char* kTap = "tap0";  // for a guest's network
+
+  // For a guest: its network, and a disk that both hosts reach. On the outside the disk is
+  // a SharedDisk in lab_directory().
+  static constexpr const char* kTap = "tap0";
+  static constexpr const char* kDisk = "/dev/ubda";
+  std::string lab_directory() const { return directory_.substr(0, directory_.rfind('/')); }
+  // On the lab's side of that network.
+  static constexpr const char* kClientInterface = "guest";
 
   // Pulls out the cable of its RDMA device, and puts it back.
-  Status cut() const { return set_cable("down"); }
-  Status join() const { return set_cable("up"); }
+  Status cut() const { return set_cable({"nomaster"}); }
+  Status join() const { return set_cable({"master", "rdma"}); }
 
   // Its power fails: nothing in it says goodbye. Nothing is left of it on return.
   Status kill() const;
@@ -43,7 +50,7 @@ class UmlHost {
  private:
   UmlHost(std::string name, std::string directory, std::string number)
       : name_(std::move(name)), directory_(std::move(directory)), number_(std::move(number)) {}
-  Status set_cable(const char* state) const;
+  Status set_cable(const std::vector<std::string>& at_switch) const;
 
   std::string name_;
   std::string directory_;  // ci/lab/two-hosts says what is in it

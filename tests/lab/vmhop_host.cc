@@ -7,6 +7,8 @@
 #include <cerrno>
 #include <filesystem>
 
+#include "tests/lab/connect_when_there.h"
+
 namespace vmhop::lab {
 namespace {
 
@@ -40,14 +42,25 @@ std::string Finished::describe() const {
 
 Result<VmhopHost> VmhopHost::create(const Network& network, const std::string& name,
                                     const std::string& vmhop) {
-  std::string directory = network.directory() + "/" + name;
-  VMHOP_TRY(make_directory(directory));
-  std::string key = network.directory() + "/key";
-  if (!std::filesystem::exists(key)) {
-    auto made = run_tool(network.directory(), {vmhop, "keygen", key});
-    if (!made) return made.error();
-  }
-  return VmhopHost(network.host(name), name, directory, network.address(name), key, vmhop);
+  VmhopHost host(network.directory(), name, network.address(name), vmhop);
+  host.where_ = &network.host(name);
+  VMHOP_TRY(host.prepare(network.directory()));
+  return host;
+}
+
+Result<VmhopHost> VmhopHost::create(const UmlHost& uml, const std::string& directory,
+                                    const std::string& vmhop) {
+  VmhopHost host(directory, uml.name(), uml.address(), vmhop);
+  host.uml_ = &uml;
+  VMHOP_TRY(host.prepare(directory));
+  return host;
+}
+
+Status VmhopHost::prepare(const std::string& lab) const {
+  VMHOP_TRY(make_directory(directory_));
+  if (std::filesystem::exists(key_)) return ok_status();
+  auto made = run_tool(lab, {vmhop_, "keygen", key_});
+  return made ? ok_status() : Status(made.error());
 }
 
 ProcessSpec VmhopHost::spec_for(const std::vector<std::string>& arguments) const {
@@ -56,6 +69,7 @@ ProcessSpec VmhopHost::spec_for(const std::vector<std::string>& arguments) const
   spec.argv = {vmhop_};
   append(spec.argv, arguments);
   spec.where = where_;
+  spec.host = uml_;
   spec.environment = environment_;
   spec.output = fmt::format("{}/{:02}-{}", directory_, ++count, arguments[0]);
   return spec;
@@ -127,7 +141,8 @@ Result<nlohmann::json> VmhopHost::status(const std::string& vm) const {
 }
 
 Result<QmpClient> VmhopHost::monitor(Deadline deadline) const {
-  return QmpClient::connect(place().monitor, deadline);
+  VMHOP_ASSIGN(UniqueFd socket, connect_when_there(place().monitor, deadline));
+  return QmpClient::over(std::move(socket), deadline);
 }
 
 Result<Finished> finish(Process& process, Deadline deadline) {

@@ -7,10 +7,11 @@
 
 #include "backend/base/result.h"
 #include "cli/qmp_client.h"
-#include "tests/lab/linux_guest.h"
 #include "tests/lab/network.h"
 #include "tests/lab/process.h"
+#include "tests/lab/qemu_place.h"
 #include "tests/lab/terminal.h"
+#include "tests/lab/uml_host.h"
 
 namespace vmhop::lab {
 
@@ -30,11 +31,15 @@ class VmhopHost {
   // `vmhop` is the program. The hosts of one network share a key.
   static Result<VmhopHost> create(const Network& network, const std::string& name,
                                   const std::string& vmhop);
+  // On a kernel of its own. `directory` is the lab's, shared by its hosts; `host` must outlive
+  // this.
+  static Result<VmhopHost> create(const UmlHost& host, const std::string& directory,
+                                  const std::string& vmhop);
 
   const std::string& name() const { return name_; }
   const std::string& directory() const { return directory_; }
   std::string runtime_directory() const { return directory_ + "/run"; }
-  QemuPlace place() const { return place_in(directory_); }
+  QemuPlace place() const { return uml_ != nullptr ? place_at(address_) : place_in(directory_); }
   // Where VMs are received here.
   std::string endpoint() const { return fmt::format("{}:{}", address_, kPort); }
   const std::string& key() const { return key_; }
@@ -71,21 +76,20 @@ class VmhopHost {
   Result<QmpClient> monitor(Deadline deadline) const;
 
  private:
-  VmhopHost(const Namespace& where, std::string name, std::string directory, std::string address,
-            std::string key, std::string vmhop)
-      : where_(&where),
-        name_(std::move(name)),
-        directory_(std::move(directory)),
+  VmhopHost(const std::string& lab, std::string name, std::string address, std::string vmhop)
+      : name_(std::move(name)),
+        directory_(lab + "/" + name_),
         address_(std::move(address)),
-        key_(std::move(key)),
+        key_(lab + "/key"),
         vmhop_(std::move(vmhop)),
         environment_{{"VMHOP_RUNTIME_DIR", runtime_directory()}} {}
-
+  Status prepare(const std::string& lab) const;
   ProcessSpec spec_for(const std::vector<std::string>& arguments) const;
   // The hosts' key, unless another is named.
   std::vector<std::string> with_key(std::vector<std::string> options) const;
 
-  const Namespace* where_;
+  const Namespace* where_ = nullptr;  // this ...
+  const UmlHost* uml_ = nullptr;      // ... or that
   std::string name_;
   std::string directory_;
   std::string address_;
