@@ -29,22 +29,6 @@ constexpr milliseconds kAbortDelivery{600'000};
 // Device state waiting to be sent before QEMU is asked to wait.
 constexpr size_t kMaxQueuedState = 4 << 20;
 
-const char* kind_name(ErrorKind kind) {
-  switch (kind) {
-    case ErrorKind::kFailed:
-      return "failed";
-    case ErrorKind::kRefused:
-      return "refused";
-    case ErrorKind::kTimedOut:
-      return "timed_out";
-    case ErrorKind::kClosed:
-      return "closed";
-    case ErrorKind::kAborted:
-      return "aborted";
-  }
-  return "failed";
-}
-
 }  // namespace
 
 const char* source_state_name(SourceState state) {

@@ -9,19 +9,8 @@
 #include "cli/relocation.h"
 
 namespace vmhop {
-namespace {
 
 using nlohmann::json;
-
-ErrorKind kind_named(const std::string& name) {
-  if (name == "refused") return ErrorKind::kRefused;
-  if (name == "timed_out") return ErrorKind::kTimedOut;
-  if (name == "closed") return ErrorKind::kClosed;
-  if (name == "aborted") return ErrorKind::kAborted;
-  return ErrorKind::kFailed;
-}
-
-}  // namespace
 
 Status Relocation::pump(Clock::time_point deadline) {
   // A command that was answered meanwhile may have queued events.

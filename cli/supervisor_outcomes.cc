@@ -31,22 +31,6 @@ const char* end_name(RelocationEnd end) {
   return "unknown";
 }
 
-const char* kind_name(ErrorKind kind) {
-  switch (kind) {
-    case ErrorKind::kRefused:
-      return "refused";
-    case ErrorKind::kTimedOut:
-      return "timed_out";
-    case ErrorKind::kClosed:
-      return "closed";
-    case ErrorKind::kAborted:
-      return "aborted";
-    case ErrorKind::kFailed:
-      break;
-  }
-  return "failed";
-}
-
 }  // namespace
 
 void Supervisor::on_relocated(const RelocationOutcome& outcome) {

@@ -9,8 +9,8 @@ namespace {
 
 using nlohmann::json;
 
-json error_event(const std::string& kind, const std::string& message) {
-  return {{"event", "error"}, {"kind", kind}, {"message", message}};
+json error_event(ErrorKind kind, const std::string& message) {
+  return {{"event", "error"}, {"kind", kind_name(kind)}, {"message", message}};
 }
 
 std::string duration_text(std::chrono::milliseconds duration) {
@@ -22,7 +22,7 @@ std::string duration_text(std::chrono::milliseconds duration) {
 }  // namespace
 
 void Supervisor::refuse(ClientId client, const std::string& message) {
-  server_->send(client, error_event("refused", message));
+  server_->send(client, error_event(ErrorKind::kRefused, message));
 }
 
 void Supervisor::on_request(ClientId client, const json& request) {
@@ -36,7 +36,7 @@ void Supervisor::on_request(ClientId client, const json& request) {
   } else if (command == "drop") {
     on_drop(client);
   } else {
-    server_->send(client, error_event("failed", "unknown command '" + command + "'"));
+    server_->send(client, error_event(ErrorKind::kFailed, "unknown command '" + command + "'"));
   }
 }
 

@@ -21,6 +21,11 @@ enum class ErrorKind {
   kAborted,   // somebody asked for it
 };
 
+// What a kind is called between processes: "failed", "refused", "timed_out", …
+const char* kind_name(ErrorKind kind);
+// The kind of that name; kFailed, the general case, for a name that is unknown here.
+ErrorKind kind_named(std::string_view name);
+
 class Error {
  public:
   explicit Error(std::string message, ErrorKind kind = ErrorKind::kFailed)
@@ -113,7 +118,10 @@ inline Status ok_status() {
 // VMHOP_ASSIGN(auto x, f()): x is the value of f(), or the enclosing function returns its error.
 #define VMHOP_ASSIGN(declaration, expression) \
   VMHOP_ASSIGN_INNER(VMHOP_CONCAT(vmhop_result_, __LINE__), declaration, expression)
+// NOLINTBEGIN(bugprone-macro-parentheses): a declaration cannot stand in parentheses, nor can a
+// name that is being declared.
 #define VMHOP_ASSIGN_INNER(result, declaration, expression) \
   auto result = (expression);                               \
   if (!result) return result.error();                       \
   declaration = std::move(result).value()
+// NOLINTEND(bugprone-macro-parentheses)
