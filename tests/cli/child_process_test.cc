@@ -30,7 +30,7 @@ TEST(ChildProcess, ReportsItsSignal) {
 }
 
 TEST(ChildProcess, IsGoneOnceKilledAndReaped) {
-  auto child = ChildProcess::spawn(shell("sleep 1000")).value();
+  auto child = ChildProcess::spawn(shell("exec sleep 1000")).value();
   ProcessIdentity identity = child->identity();
   EXPECT_TRUE(is_alive(identity));
   EXPECT_EQ(child->kill_and_reap().signal, SIGKILL);
