@@ -36,6 +36,10 @@ struct SourceImplementation {
   std::function<std::unique_ptr<SourceUnderTest>(const std::vector<MemoryImage>&)> make;
 };
 
+inline void PrintTo(const SourceImplementation& param, std::ostream* out) {
+  *out << param.name;
+}
+
 class PageSourceConformance : public testing::TestWithParam<SourceImplementation> {
  protected:
   PageSourceConformance();

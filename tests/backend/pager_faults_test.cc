@@ -22,6 +22,10 @@ struct Trouble {
   size_t losses_at_least = 0;
 };
 
+void PrintTo(const Trouble& param, std::ostream* out) {
+  *out << param.name;
+}
+
 class PagerInTrouble : public testing::TestWithParam<Trouble> {
  protected:
   void SetUp() override {

@@ -198,6 +198,10 @@ struct BadRuns {
   std::string complaint;
 };
 
+void PrintTo(const BadRuns& param, std::ostream* out) {
+  *out << param.name;
+}
+
 class TcpPageSourceHostile : public TcpPageSourceTalk,
                              public testing::WithParamInterface<BadRuns> {};
 

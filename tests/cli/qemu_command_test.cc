@@ -134,6 +134,10 @@ struct Refused {
   const char* remedy;
 };
 
+void PrintTo(const Refused& param, std::ostream* out) {
+  *out << param.name;
+}
+
 class QemuCommandRefuses : public testing::TestWithParam<Refused> {};
 
 TEST_P(QemuCommandRefuses, NamingCauseAndRemedy) {

@@ -168,6 +168,10 @@ struct RefusalCase {
   const char* message;
 };
 
+void PrintTo(const RefusalCase& param, std::ostream* out) {
+  *out << param.name;
+}
+
 class RefusedBeforehand : public RelocationTest, public testing::WithParamInterface<RefusalCase> {};
 
 TEST_P(RefusedBeforehand, WithoutTouchingTheVm) {
