@@ -60,7 +60,8 @@ Status DestinationMemory::install_hole(const Page& page) const {
   return ok_status();
 }
 
-Status DestinationMemory::take_over() const {
+Result<uint64_t> DestinationMemory::take_over() const {
+  uint64_t resident = 0;
   for (uint32_t region = 0; region < regions_.size(); ++region) {
     PageStates& page_states = states(region);
     for (uint64_t page = 0; page < page_states.pages(); ++page) {
@@ -71,9 +72,12 @@ Status DestinationMemory::take_over() const {
         case PageState::kFilled:
           VMHOP_TRY(install_present({region, page}));
           page_states.set_resident(page, 1);
+          ++resident;
+          break;
+        case PageState::kResident:
+          ++resident;
           break;
         case PageState::kAbsent:
-        case PageState::kResident:
         case PageState::kHole:
           break;
         default:
@@ -85,7 +89,7 @@ Status DestinationMemory::take_over() const {
     VMHOP_TRY(regions_[region].userfault.wake(regions_[region].address,
                                               regions_[region].ram.info().size));
   }
-  return ok_status();
+  return resident;
 }
 
 Status DestinationMemory::unregister() const {

@@ -57,8 +57,9 @@ class DestinationMemory {
   Status install_hole(const Page& page) const;
 
   // For a pager that takes over from a dead one: what was being read is absent again (the guest
-  // never saw it), what was filled is installed. Call before any thread serves faults.
-  Status take_over() const;
+  // never saw it), what was filled is installed. Call before any thread serves faults. Returns how
+  // many pages are resident now.
+  Result<uint64_t> take_over() const;
 
   // No page is missing any more: the kernel answers all further faults by itself.
   Status unregister() const;

@@ -58,12 +58,15 @@ class Pager {
   Pager(std::vector<DestinationMemory::Region> regions, PageMap& page_map, Callbacks callbacks)
       : memory_(std::move(regions), page_map), plan_(memory_), callbacks_(std::move(callbacks)) {}
   void count_total();
+  uint64_t pages_here(const Progress& progress) const;
+  bool seen_drained() const { return undone_.region == memory_.regions().size(); }
   void stop_threads();
 
   DestinationMemory memory_;
   PrecachePlan plan_;
   PagerCounters counters_;
   Callbacks callbacks_;
+  uint64_t taken_over_ = 0;  // pages that a former pager had installed
   std::vector<ExtentList> preliminary_;
   std::thread layout_thread_;
   // All pages before this one were resident or holes when drained() looked. Both are for good.

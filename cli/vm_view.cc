@@ -29,6 +29,9 @@ void VmView::on_event(const json& event, Clock::time_point now) {
   std::string name = text_of(event, "event");
   if (name == "progress") {
     on_progress(event, now);
+  } else if (name == "drained" && member_of(event, "report").is_object()) {
+    // The last word: the progress before it may be a tenth of a second old.
+    on_progress(member_of(event, "report"), now);
   } else if (name == "phase") {
     std::string phase = text_of(event, "phase");
     if (phase == "committed") phase = "leaving";
@@ -58,9 +61,8 @@ void VmView::on_event(const json& event, Clock::time_point now) {
 void VmView::on_progress(const json& progress, Clock::time_point now) {
   progress_ = progress;
   progress_.erase("event");
-  samples_.push_back({now,
-                      number_of(progress, "pages_resident") + number_of(progress, "pages_hole"),
-                      number_of(progress, "bytes_read")});
+  samples_.push_back(
+      {now, number_of(progress, "pages_resident"), number_of(progress, "bytes_read")});
   while (samples_.size() > 2 && now - samples_[1].at > kRateWindow)
     samples_.pop_front();
 }

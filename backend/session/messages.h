@@ -141,8 +141,8 @@ struct Returned {
   bool operator==(const Returned&) const = default;
 };
 struct Progress {
-  uint64_t pages_total = 0;  // populated at the source, as far as known
-  uint64_t pages_resident = 0;
+  uint64_t pages_total = 0;     // populated at the source, as far as known
+  uint64_t pages_resident = 0;  // of them, those that are here; all of them once it is drained
   uint64_t pages_faulted = 0;
   uint64_t pages_precached = 0;
   uint64_t pages_hole = 0;

@@ -196,6 +196,33 @@ TEST_F(PagerTest, StopsAtOnceAndGivesBackWhatItWasReading) {
   expect_right_memory();
 }
 
+TEST_F(PagerTest, SaysThatAllIsHereOnceItIsDrainedAndNotBefore) {
+  PagerRun run(*vmm_, 2, connect());
+  run.give_final_layout(host_->regions());
+  run.wait_for_idle();  // the layout is known, and nothing of it is here
+  EXPECT_LT(run.pager().progress().pages_resident, run.pager().progress().pages_total);
+  run.attach_all();
+  ASSERT_TRUE(run.drain()) << run.broken();
+  Progress progress = run.pager().progress();
+  ASSERT_GT(progress.pages_hole, 0U) << "a page that is populated with zeros counts as well";
+  EXPECT_EQ(progress.pages_resident, progress.pages_total);
+}
+
+TEST_F(PagerTest, CountsWhatAFormerPagerHadBrought) {
+  {
+    PagerRun former(*vmm_, 1, connect());
+    former.attach_all();
+    former.give_final_layout(host_->regions());
+    ASSERT_TRUE(former.drain()) << former.broken();
+  }
+  PagerRun run(*vmm_, 1, [](int) { return nullptr; });
+  run.give_final_layout(host_->regions());
+  ASSERT_TRUE(run.drain()) << run.broken();
+  Progress progress = run.pager().progress();
+  EXPECT_EQ(progress.pages_precached, 0U);
+  EXPECT_EQ(progress.pages_resident, progress.pages_total);
+}
+
 TEST_F(PagerTest, RefusesAPageMapWithUnknownStates) {
   uint8_t unknown = 77;
   ASSERT_EQ(::pwrite(vmm_->page_map().fd(), &unknown, 1, 64 + 2 * 16 + 5), 1);

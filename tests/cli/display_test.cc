@@ -81,6 +81,15 @@ TEST(VmView, FollowsARelocation) {
   EXPECT_FALSE(view.to_json().contains("message"));
 }
 
+TEST(VmView, ShowsTheLastPageOfAVmThatIsDrained) {
+  VmView view("vm", "arriving");
+  auto now = VmView::Clock::now();
+  view.on_event({{"event", "progress"}, {"pages_total", 1000}, {"pages_resident", 999}}, now);
+  view.on_event(
+      {{"event", "drained"}, {"report", {{"pages_total", 1000}, {"pages_resident", 1000}}}}, now);
+  EXPECT_THAT(status_details(view.to_json()), HasSubstr("100.0 % (1,000 of 1,000 pages)"));
+}
+
 TEST(VmStatus, ShowsATableAndDetails) {
   json status = {
       {"vm", "web"},
