@@ -13,6 +13,10 @@ using nlohmann::json;
 constexpr int kBarWidth = 24;
 constexpr std::chrono::seconds kLineInterval{2};
 constexpr const char* kClearLine = "\r\x1b[K";
+// A line that is longer than the terminal is wide is cut: one that went on below could not be drawn
+// over.
+constexpr const char* kCutLines = "\x1b[?7l";
+constexpr const char* kWrapLines = "\x1b[?7h";
 
 std::string bar(double share) {
   int filled = static_cast<int>(share / 100 * kBarWidth + 0.5);
@@ -64,7 +68,8 @@ void ProgressDisplay::draw(const json& progress) {
   last_sample_ = now;
   last_bytes_ = bytes;
   if (style_ == Style::kTerminal) {
-    fmt::print(stderr, "{}{}", kClearLine, progress_line(progress, rate_));
+    fmt::print(stderr, "{}{}{}{}", kClearLine, kCutLines, progress_line(progress, rate_),
+               kWrapLines);
     std::fflush(stderr);
     line_open_ = true;
   } else if (style_ == Style::kLines && now - last_line_ >= kLineInterval) {

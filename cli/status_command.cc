@@ -49,7 +49,11 @@ Result<int> watch(const std::string& base, const StatusOptions& options) {
     fmt::print("{}{}", redraw ? kHomeAndClear : "", text);
     if (std::fflush(stdout) != 0) return kExitDone;
     VMHOP_ASSIGN(short ended, wait_fd(signals.fd(), POLLIN, kWatchIntervalMs));
-    if (ended != 0) return kExitDone;
+    if (ended != 0) {
+      // The terminal has shown "^C" there; what comes next begins a line of its own.
+      if (redraw) fmt::print("\n");
+      return kExitDone;
+    }
   }
 }
 

@@ -18,14 +18,6 @@ using namespace std::chrono_literals;
 
 constexpr auto kPatience = 60s;
 
-size_t count_of(std::string_view text, std::string_view wanted) {
-  size_t count = 0;
-  for (size_t at = text.find(wanted); at != std::string_view::npos;
-       at = text.find(wanted, at + wanted.size()))
-    ++count;
-  return count;
-}
-
 }  // namespace
 
 void HopTest::SetUp() {
@@ -177,6 +169,14 @@ Status HopTest::kill_qemu(const VmhopHost& host) {
   VMHOP_ASSIGN(ProcessIdentity qemu,
                identify_process(static_cast<pid_t>(number_of(status, "qemu_pid"))));
   return signal_process(qemu, SIGKILL);
+}
+
+size_t count_of(std::string_view text, std::string_view wanted) {
+  size_t count = 0;
+  for (size_t at = text.find(wanted); at != std::string_view::npos;
+       at = text.find(wanted, at + wanted.size()))
+    ++count;
+  return count;
 }
 
 Status wait_for_event(QmpClient& monitor, const std::string& name, const std::string& status) {

@@ -65,6 +65,9 @@ class HopTest : public testing::Test {
   unsigned attempts_ = 0;
 };
 
+// How often a text has another one in it.
+size_t count_of(std::string_view text, std::string_view wanted);
+
 // Waits for an event; `status` is that of MIGRATION, or empty.
 Status wait_for_event(QmpClient& monitor, const std::string& name, const std::string& status = {});
 

@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <signal.h>  // NOLINT(modernize-deprecated-headers): POSIX signals, not C's
 #include <sys/inotify.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -49,11 +50,13 @@ struct ExecPlan {
   std::vector<char*> argv;
   std::vector<char*> envp;
   std::array<int, 3> standard{};
+  int terminal = -1;
   int network = -1;
   pid_t parent = 0;
 
   ExecPlan(const ProcessSpec& spec, int in, int out, int err)
       : standard{in, out, err},
+        terminal(spec.terminal),
         network(spec.where != nullptr ? spec.where->fd() : -1),
         parent(::getpid()) {
     for (char** entry = environ; *entry != nullptr; ++entry)
@@ -72,12 +75,16 @@ struct ExecPlan {
 };
 
 [[noreturn]] void become(const ExecPlan& plan) {
-  ::setpgid(0, 0);
+  bool has_terminal = plan.terminal >= 0;
+  // Leading a session is leading a process group, too.
+  bool fine = (has_terminal ? ::setsid() >= 0 : ::setpgid(0, 0) == 0);
+  fine = fine && (!has_terminal || ::ioctl(plan.terminal, TIOCSCTTY, 0) == 0);
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  bool fine = ::getppid() == plan.parent;
+  fine = fine && ::getppid() == plan.parent;
   fine = fine && (plan.network < 0 || ::setns(plan.network, CLONE_NEWNET) == 0);
   for (int fd = 0; fd < 3; ++fd)
-    fine = fine && ::dup2(plan.standard[static_cast<size_t>(fd)], fd) == fd;
+    fine = fine &&
+           ::dup2(has_terminal ? plan.terminal : plan.standard[static_cast<size_t>(fd)], fd) == fd;
   sigset_t none;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);

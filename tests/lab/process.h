@@ -26,6 +26,9 @@ struct ProcessSpec {
   std::vector<std::pair<std::string, std::string>> environment;  // added to the lab's own
   std::string output;                                            // files OUTPUT.out and OUTPUT.err
   std::string input;                                             // all of its standard input
+  // With a terminal (Terminal::program_end()) it has that instead of input and output, in a session
+  // of its own, and what is typed there is its.
+  int terminal = -1;
 };
 
 class Process {

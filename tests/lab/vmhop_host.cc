@@ -50,15 +50,32 @@ Result<VmhopHost> VmhopHost::create(const Network& network, const std::string& n
   return VmhopHost(network.host(name), name, directory, network.address(name), key, vmhop);
 }
 
-Result<Process> VmhopHost::start(const std::vector<std::string>& arguments) const {
+ProcessSpec VmhopHost::spec_for(const std::vector<std::string>& arguments) const {
   static std::atomic<unsigned> count{0};
   ProcessSpec spec;
   spec.argv = {vmhop_};
   append(spec.argv, arguments);
   spec.where = where_;
-  spec.environment = {{"VMHOP_RUNTIME_DIR", runtime_directory()}};
+  spec.environment = environment_;
   spec.output = fmt::format("{}/{:02}-{}", directory_, ++count, arguments[0]);
+  return spec;
+}
+
+Result<Process> VmhopHost::start(const std::vector<std::string>& arguments) const {
+  return Process::start(spec_for(arguments));
+}
+
+Result<Process> VmhopHost::start_on(const Terminal& terminal,
+                                    const std::vector<std::string>& arguments) const {
+  ProcessSpec spec = spec_for(arguments);
+  spec.terminal = terminal.program_end();
   return Process::start(spec);
+}
+
+std::vector<std::string> VmhopHost::with_key(std::vector<std::string> options) const {
+  bool named = std::find(options.begin(), options.end(), "--key") != options.end();
+  if (!named) append(options, {"--key", key_});
+  return options;
 }
 
 Result<Process> VmhopHost::run(const std::string& vm, const std::vector<std::string>& qemu) const {
@@ -72,23 +89,26 @@ Result<Process> VmhopHost::run(const std::string& vm, const std::vector<std::str
 
 Result<Process> VmhopHost::receive(const std::string& vm, const std::vector<std::string>& qemu,
                                    const std::vector<std::string>& options) const {
-  std::vector<std::string> arguments = {"receive", vm, "--listen", endpoint()};
-  if (std::find(options.begin(), options.end(), "--key") == options.end()) {
-    append(arguments, {"--key", key_});
-  }
-  append(arguments, options);
-  arguments.emplace_back("--");
-  append(arguments, qemu);
-  VMHOP_ASSIGN(Process process, start(arguments));
+  VMHOP_ASSIGN(Process process, start_receiving(vm, qemu, options));
   VMHOP_TRY(process.wait_for_err([](auto text) { return contains(text, ": receiving on "); },
                                  within(kStartTimeout)));
   return process;
 }
 
+Result<Process> VmhopHost::start_receiving(const std::string& vm,
+                                           const std::vector<std::string>& qemu,
+                                           const std::vector<std::string>& options) const {
+  std::vector<std::string> arguments = {"receive", vm, "--listen", endpoint()};
+  append(arguments, with_key(options));
+  arguments.emplace_back("--");
+  append(arguments, qemu);
+  return start(arguments);
+}
+
 Result<Process> VmhopHost::relocate(const std::string& vm, const std::string& endpoint,
                                     const std::vector<std::string>& options) const {
-  std::vector<std::string> arguments = {"relocate", vm, endpoint, "--json", "--key", key_};
-  append(arguments, options);
+  std::vector<std::string> arguments = {"relocate", vm, endpoint, "--json"};
+  append(arguments, with_key(options));
   return start(arguments);
 }
 

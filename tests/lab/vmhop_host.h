@@ -10,6 +10,7 @@
 #include "tests/lab/linux_guest.h"
 #include "tests/lab/network.h"
 #include "tests/lab/process.h"
+#include "tests/lab/terminal.h"
 
 namespace vmhop::lab {
 
@@ -38,12 +39,20 @@ class VmhopHost {
   std::string endpoint() const { return fmt::format("{}:{}", address_, kPort); }
   const std::string& key() const { return key_; }
 
+  // For all that is started here from now on.
+  void set_environment(const std::string& name, const std::string& value) {
+    environment_.emplace_back(name, value);
+  }
+
   // Starts a VM and waits until it runs (or is paused, as asked for).
   Result<Process> run(const std::string& vm, const std::vector<std::string>& qemu) const;
-  // Starts receiving, and waits until somebody can connect.
-  // With the hosts' key, unless `options` name another.
+  // Starts receiving, and waits until somebody can connect. (Receiving and relocating with the
+  // hosts' key, unless `options` name another.)
   Result<Process> receive(const std::string& vm, const std::vector<std::string>& qemu,
                           const std::vector<std::string>& options = {}) const;
+  // ... without waiting: for what is to be refused.
+  Result<Process> start_receiving(const std::string& vm, const std::vector<std::string>& qemu,
+                                  const std::vector<std::string>& options = {}) const;
   // Starts `vmhop relocate --json`.
   Result<Process> relocate(const std::string& vm, const std::string& endpoint,
                            const std::vector<std::string>& options = {}) const;
@@ -51,6 +60,9 @@ class VmhopHost {
   Result<Finished> command(const std::vector<std::string>& arguments) const;
   // Starts any command.
   Result<Process> start(const std::vector<std::string>& arguments) const;
+  // ... on a terminal, as a person would.
+  Result<Process> start_on(const Terminal& terminal,
+                           const std::vector<std::string>& arguments) const;
 
   // What `vmhop status NAME --json` says.
   Result<nlohmann::json> status(const std::string& vm) const;
@@ -66,7 +78,12 @@ class VmhopHost {
         directory_(std::move(directory)),
         address_(std::move(address)),
         key_(std::move(key)),
-        vmhop_(std::move(vmhop)) {}
+        vmhop_(std::move(vmhop)),
+        environment_{{"VMHOP_RUNTIME_DIR", runtime_directory()}} {}
+
+  ProcessSpec spec_for(const std::vector<std::string>& arguments) const;
+  // The hosts' key, unless another is named.
+  std::vector<std::string> with_key(std::vector<std::string> options) const;
 
   const Namespace* where_;
   std::string name_;
@@ -74,6 +91,7 @@ class VmhopHost {
   std::string address_;
   std::string key_;
   std::string vmhop_;
+  std::vector<std::pair<std::string, std::string>> environment_;
 };
 
 // Waits for a process that is expected to end by itself, with all that it printed.
