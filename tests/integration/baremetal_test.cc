@@ -36,6 +36,19 @@ TEST_F(Baremetal, HopsUnderTcg) {
   ASSERT_OK(relocates_well());
 }
 
+// Two regions, each with its own file, mapping, userfaultfd and layout. The guest's memory is one
+// piece: it checks both.
+TEST_F(Baremetal, HopsWithTheMemoryOfTwoNumaNodes) {
+  guest_.machine = "pc";  // a microvm has no nodes
+  guest_.more = {"-object", "memory-backend-postcopy,id=near,size=64M",
+                 "-object", "memory-backend-postcopy,id=far,size=64M",
+                 "-numa",   "node,memdev=near",
+                 "-numa",   "node,memdev=far"};
+  ASSERT_OK(boot());
+  ASSERT_OK(await());
+  ASSERT_OK(relocates_well());
+}
+
 TEST_F(Baremetal, HopsOverPlainLanes) {
   ASSERT_OK(boot());
   ASSERT_OK(await());
