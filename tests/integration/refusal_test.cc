@@ -38,20 +38,20 @@ TEST_F(Refusal, OfADestinationWithOtherRam) {
   BaremetalGuest other = guest_;
   other.ram_mib *= 2;
   ASSERT_OK(await(other));
-  expect_refused("MiB");
+  expect_refused("start both with the same -m, memory objects and page sizes");
 }
 
 TEST_F(Refusal, OfADestinationWithAnotherMachine) {
   BaremetalGuest other = guest_;
   other.machine = "q35";
   ASSERT_OK(await(other));
-  expect_refused("microvm");
+  expect_refused("start both with the same -machine, with its version (-M microvm)");
 }
 
 TEST_F(Refusal, OfADestinationThatAwaitsAnotherVm) {
   std::vector<std::string> qemu = guest_.qemu_command(destination_->place());
   ASSERT_VALUE(receiving_, destination_->receive("another", qemu));
-  expect_refused("the destination of VM another");
+  expect_refused("the destination of VM another, not of vm: receive it under its name");
 }
 
 TEST_F(Refusal, OfAnotherKey) {
@@ -59,11 +59,38 @@ TEST_F(Refusal, OfAnotherKey) {
   ASSERT_VALUE(Finished made, destination_->command({"keygen", key}));
   ASSERT_TRUE(made.status.clean()) << made.describe();
   ASSERT_OK(await(guest_, {"--key", key}));
-  expect_refused("key");
+  expect_refused("the two sides have different keys. Copy the key file of one to the other");
+}
+
+TEST_F(Refusal, OfAKeyThatIsNotThere) {
+  std::string missing = network_->directory() + "/no-key";
+  expect_refused("there is no key file " + missing + ". Make one with 'vmhop keygen'",
+                 {"--key", missing});
+}
+
+TEST_F(Refusal, OfADestinationWhoseKeyIsNotThere) {
+  std::vector<std::string> qemu = guest_.qemu_command(destination_->place());
+  ASSERT_VALUE(receiving_, destination_->start_receiving(
+                               kVm, qemu, {"--key", network_->directory() + "/no-key"}));
+  ASSERT_VALUE(Finished refused, finish(*receiving_, within(std::chrono::seconds(30))));
+  EXPECT_EQ(refused.status.shell_code(), kExitSupervisor) << refused.describe();
+  EXPECT_NE(refused.err.find("vmhop keygen"), std::string::npos) << refused.describe();
+  expect_never_stopped();
+}
+
+TEST_F(Refusal, OfAVmThatQemuCannotMigrate) {
+  // Plugged in while it runs, so that nothing could be said as it was started.
+  ASSERT_VALUE(auto plugged,
+               source_monitor_->execute("blockdev-add", {{"driver", "vvfat"},
+                                                         {"node-name", "folder"},
+                                                         {"dir", network_->directory()},
+                                                         {"rw", true}}));
+  ASSERT_OK(await());
+  expect_refused("node 'folder' does not support live migration. Unplug what blocks it");
 }
 
 TEST_F(Refusal, OfADestinationThatIsNotThere) {
-  expect_refused("nobody listens at 10.77.0.2");
+  expect_refused("nobody listens at 10.77.0.2:4000. Start 'vmhop receive' there first");
 }
 
 TEST_F(Refusal, OfAHostThatCannotBeReached) {
