@@ -66,7 +66,7 @@ Status FaultHandler::serve() {
       return !arrivals || *mail || *faults || *arrivals;
     };
     bool busy = spin_.spin(work);
-    VMHOP_TRY(failure);
+    if (!failure) return failure;
     if (!busy) VMHOP_TRY(sleep());
   }
   return drop_source();

@@ -97,8 +97,8 @@ void TlsHandshake::SessionDeleter::operator()(ssl_session_st* session) const {
   SSL_SESSION_free(session);
 }
 
-TlsHandshake::TlsHandshake(Role role, std::unique_ptr<SocketBio> bio, TlsStream::SslPtr ssl)
-    : role_(role), bio_(std::move(bio)), ssl_(std::move(ssl)) {}
+TlsHandshake::TlsHandshake(std::unique_ptr<SocketBio> bio, TlsStream::SslPtr ssl)
+    : bio_(std::move(bio)), ssl_(std::move(ssl)) {}
 
 TlsHandshake::~TlsHandshake() = default;
 
@@ -118,7 +118,7 @@ Result<std::unique_ptr<TlsHandshake>> TlsHandshake::create(UniqueFd socket, Role
   if (ssl == nullptr) return Error("OpenSSL has no memory for a connection");
   BIO_up_ref(bio->bio());
   SSL_set_bio(ssl.get(), bio->bio(), bio->bio());
-  std::unique_ptr<TlsHandshake> made(new TlsHandshake(role, std::move(bio), std::move(ssl)));
+  std::unique_ptr<TlsHandshake> made(new TlsHandshake(std::move(bio), std::move(ssl)));
   SSL_set_app_data(made->ssl_.get(), made.get());
   return made;
 }

@@ -36,13 +36,12 @@ class TlsHandshake {
   using SessionPtr = std::unique_ptr<ssl_session_st, SessionDeleter>;
   enum class Role { kClient, kServer };
 
-  TlsHandshake(Role role, std::unique_ptr<SocketBio> bio, TlsStream::SslPtr ssl);
+  TlsHandshake(std::unique_ptr<SocketBio> bio, TlsStream::SslPtr ssl);
   static Result<std::unique_ptr<TlsHandshake>> create(UniqueFd socket, Role role);
   static Result<SessionPtr> make_session(ssl_st* ssl, const Secret& psk);
   Error explain(int ssl_error) const;
   Status check_outcome() const;
 
-  Role role_;
   std::unique_ptr<SocketBio> bio_;
   TlsStream::SslPtr ssl_;
   std::string identity_;
