@@ -33,7 +33,8 @@ class UmlHost {
   // On the lab's side of that network.
   static constexpr const char* kClientInterface = "guest";
 
-  // Pulls out the cable of its RDMA device, and puts it back.
+  // Pulls out the cable of its RDMA device, and puts it back. The hosts' neighbour tables are not
+  // told: `ip neigh flush dev vec0` there makes rdma_cm notice at once.
   Status cut() const { return set_cable({"nomaster"}); }
   Status join() const { return set_cable({"master", "rdma"}); }
 
