@@ -42,7 +42,7 @@ TEST(RelocationReport, HasTheFieldsThatScriptsRead) {
                              {"drained_ns", 2'000'000'000},
                              {"pages_faulted", 5},
                              {"fault_p50_ns", 210'000},
-                             {"bytes_sent", 4096}},
+                             {"bytes_read", 4096}},
                             1024, 0);
   EXPECT_DOUBLE_EQ(report.at("blackout_ms"), 7.12);
   EXPECT_DOUBLE_EQ(report.at("drained_ms"), 2000);

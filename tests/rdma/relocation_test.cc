@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <optional>
 
+#include "cli/exit_codes.h"
 #include "tests/integration/expect_ok.h"
 #include "tests/lab/baremetal_guest.h"
 #include "tests/lab/guest_console.h"
@@ -37,6 +38,28 @@ class HostsRelocate : public testing::Test {
     std::filesystem::remove_all(directory_);
   }
 
+  // The VM passes its checks of all its memory, more than once from here on.
+  void expect_passes() {
+    for (int pass = 0; pass < 2; ++pass)  // the first may have begun before
+      ASSERT_OK(console_->wait_for_prefix("BM PASS", within(kPatience), console_->log().size()));
+    auto report = read_baremetal(console_->log().lines());
+    EXPECT_TRUE(report.sound()) << report.describe();
+  }
+  // It hops from one host, where it runs, to the other; the report of the relocation.
+  void hop(const VmhopHost& from, const VmhopHost& to, const std::vector<std::string>& options,
+           nlohmann::json& report) {
+    ASSERT_VALUE(Process receiving,
+                 to.receive(kVm, guest_.qemu_command(to.place()), {"--rdma-trusted"}));
+    supervisors_.push_back(std::move(receiving));
+    ASSERT_OK(console_->attach(to.place().console, within(kPatience)));
+    ASSERT_VALUE(Process relocating, from.relocate(kVm, to.endpoint(), options));
+    ASSERT_VALUE(Finished relocated, finish(relocating, within(kPatience)));
+    ASSERT_TRUE(relocated.status.clean()) << relocated.describe();
+    report = relocated.json();
+    EXPECT_EQ(report.value("state", ""), "drained") << relocated.describe();
+  }
+
+  std::vector<Process> supervisors_;
   std::string directory_;
   std::optional<UmlHost> source_;
   std::optional<UmlHost> destination_;
@@ -44,7 +67,7 @@ class HostsRelocate : public testing::Test {
   BaremetalGuest guest_;
 };
 
-TEST_F(HostsRelocate, AVmThatGoesOnWithItsMemoryWhole) {
+TEST_F(HostsRelocate, AVmThereAndBackByRdmaWithItsMemoryWhole) {
   ASSERT_VALUE(VmhopHost source, VmhopHost::create(*source_, directory_, VMHOP_LAB_PROGRAM));
   ASSERT_VALUE(VmhopHost destination,
                VmhopHost::create(*destination_, directory_, VMHOP_LAB_PROGRAM));
@@ -52,21 +75,86 @@ TEST_F(HostsRelocate, AVmThatGoesOnWithItsMemoryWhole) {
   ASSERT_OK(console_->attach(source.place().console, within(kPatience)));
   ASSERT_OK(console_->wait_for_prefix("BM PASS", within(kPatience)));
 
+  nlohmann::json report;
+  ASSERT_NO_FATAL_FAILURE(
+      hop(source, destination, {"--rdma-trusted", "--transport", "rdma"}, report));
+  EXPECT_EQ(report.value("transport", ""), "rdma") << report;
+  EXPECT_GT(report.value("registered_bytes", 0), 0) << report;
+  ASSERT_NO_FATAL_FAILURE(expect_passes());
+
+  ASSERT_NO_FATAL_FAILURE(hop(destination, source, {"--rdma-trusted"}, report));
+  EXPECT_EQ(report.value("transport", ""), "rdma") << report;  // auto takes it
+  ASSERT_NO_FATAL_FAILURE(expect_passes());
+}
+
+TEST_F(HostsRelocate, AVmByTcpWhenOneSideDoesNotTrustTheFabric) {
+  ASSERT_VALUE(VmhopHost source, VmhopHost::create(*source_, directory_, VMHOP_LAB_PROGRAM));
+  ASSERT_VALUE(VmhopHost destination,
+               VmhopHost::create(*destination_, directory_, VMHOP_LAB_PROGRAM));
+  ASSERT_VALUE(Process running, source.run(kVm, guest_.qemu_command(source.place())));
+  ASSERT_OK(console_->attach(source.place().console, within(kPatience)));
+  ASSERT_OK(console_->wait_for_prefix("BM PASS", within(kPatience)));
+  nlohmann::json report;
+  ASSERT_NO_FATAL_FAILURE(hop(source, destination, {}, report));
+  EXPECT_EQ(report.value("transport", ""), "tcp") << report;
+  ASSERT_NO_FATAL_FAILURE(expect_passes());
+}
+
+TEST_F(HostsRelocate, NoVmByRdmaAloneWhenTheDestinationDoesNotTrustTheFabric) {
+  ASSERT_VALUE(VmhopHost source, VmhopHost::create(*source_, directory_, VMHOP_LAB_PROGRAM));
+  ASSERT_VALUE(VmhopHost destination,
+               VmhopHost::create(*destination_, directory_, VMHOP_LAB_PROGRAM));
+  ASSERT_VALUE(Process running, source.run(kVm, guest_.qemu_command(source.place())));
+  ASSERT_OK(console_->attach(source.place().console, within(kPatience)));
   ASSERT_VALUE(Process receiving,
                destination.receive(kVm, guest_.qemu_command(destination.place())));
-  ASSERT_OK(console_->attach(destination.place().console, within(kPatience)));
-  ASSERT_VALUE(Process relocating, source.relocate(kVm, destination.endpoint()));
-  ASSERT_VALUE(Finished relocated, finish(relocating, within(kPatience)));
-  ASSERT_TRUE(relocated.status.clean()) << relocated.describe();
-  EXPECT_EQ(relocated.json().value("state", ""), "drained") << relocated.describe();
+  ASSERT_VALUE(Process relocating, source.relocate(kVm, destination.endpoint(),
+                                                   {"--rdma-trusted", "--transport", "rdma"}));
+  ASSERT_VALUE(Finished refused, finish(relocating, within(kPatience)));
+  EXPECT_EQ(refused.status.code, kExitRefused) << refused.describe();
+  EXPECT_NE(refused.err.find("--rdma-trusted"), std::string::npos) << refused.describe();
+  ASSERT_NO_FATAL_FAILURE(expect_passes());  // it runs on here
+}
 
-  // Two: the first one may have begun before.
-  size_t now = console_->log().size();
-  ASSERT_OK(console_->wait_for_prefix("BM PASS", within(kPatience), now));
-  ASSERT_OK(console_->wait_for_prefix("BM PASS", within(kPatience), console_->log().size()));
-  auto report = read_baremetal(console_->log().lines());
-  EXPECT_TRUE(report.sound()) << report.describe();
-  EXPECT_OK(destination.monitor(within(kPatience)));
+TEST_F(HostsRelocate, AVmByTcpWhenTheCableOfTheRdmaDeviceIsOut) {
+  ASSERT_VALUE(VmhopHost source, VmhopHost::create(*source_, directory_, VMHOP_LAB_PROGRAM));
+  ASSERT_VALUE(VmhopHost destination,
+               VmhopHost::create(*destination_, directory_, VMHOP_LAB_PROGRAM));
+  ASSERT_VALUE(Process running, source.run(kVm, guest_.qemu_command(source.place())));
+  ASSERT_OK(console_->attach(source.place().console, within(kPatience)));
+  ASSERT_OK(console_->wait_for_prefix("BM PASS", within(kPatience)));
+  ASSERT_OK(source_->cut());
+  nlohmann::json report;
+  hop(source, destination, {"--rdma-trusted"}, report);
+  ASSERT_OK(source_->join());
+  EXPECT_EQ(report.value("transport", ""), "tcp") << report;
+  ASSERT_NO_FATAL_FAILURE(expect_passes());
+}
+
+// Reads are under way when the cable goes: they fail, and the pages come by another way.
+TEST_F(HostsRelocate, AVmWhoseRdmaCableIsPulledInTheMiddle) {
+  guest_.ram_mib = 384;
+  ASSERT_VALUE(VmhopHost source, VmhopHost::create(*source_, directory_, VMHOP_LAB_PROGRAM));
+  ASSERT_VALUE(VmhopHost destination,
+               VmhopHost::create(*destination_, directory_, VMHOP_LAB_PROGRAM));
+  ASSERT_VALUE(Process running, source.run(kVm, guest_.qemu_command(source.place())));
+  ASSERT_OK(console_->attach(source.place().console, within(kPatience)));
+  ASSERT_OK(console_->wait_for_prefix("BM PASS", within(kPatience)));
+  ASSERT_VALUE(Process receiving, destination.receive(kVm, guest_.qemu_command(destination.place()),
+                                                      {"--rdma-trusted"}));
+  ASSERT_OK(console_->attach(destination.place().console, within(kPatience)));
+  ASSERT_VALUE(Process relocating, source.relocate(kVm, destination.endpoint(),
+                                                   {"--rdma-trusted", "--transport", "rdma"}));
+  auto runs_there = [](std::string_view text) {
+    return text.find("runs here; its memory follows") != std::string_view::npos;
+  };
+  ASSERT_OK(receiving.wait_for_err(runs_there, within(kPatience)));
+  ASSERT_OK(source_->cut());
+  auto relocated = finish(relocating, within(kPatience));
+  ASSERT_OK(source_->join());
+  ASSERT_TRUE(relocated.ok());
+  EXPECT_TRUE(relocated->status.clean()) << relocated->describe();
+  ASSERT_NO_FATAL_FAILURE(expect_passes());
 }
 
 }  // namespace
