@@ -40,7 +40,7 @@ ExecPlan make_plan(const ChildSpec& spec) {
     if (!replaced) plan.environment.emplace_back(text);
   }
   for (const auto& [name, value] : spec.environment)
-    plan.environment.push_back(name + "=" + value);
+    plan.environment.push_back(fmt::format("{}={}", name, value));
   for (const std::string& argument : spec.argv)
     plan.argv.push_back(const_cast<char*>(argument.c_str()));
   plan.argv.push_back(nullptr);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 namespace vmhop {
@@ -74,7 +75,7 @@ void flatten(const json& value, const std::string& key, PropertyList& into) {
   size_t index = 0;
   for (auto it = value.begin(); it != value.end(); ++it, ++index) {
     std::string name = value.is_object() ? it.key() : std::to_string(index);
-    flatten(*it, key.empty() ? name : key + "." + name, into);
+    flatten(*it, key.empty() ? name : fmt::format("{}.{}", key, name), into);
   }
 }
 
@@ -217,7 +218,7 @@ Result<uint64_t> parse_qemu_size(std::string_view text, uint64_t default_unit) {
   }
   if (fraction != 0 && unit == 1) return bad();
   if (whole > UINT64_MAX / unit - 1) return bad();
-  return whole * unit + static_cast<uint64_t>(fraction * static_cast<double>(unit) + 0.5);
+  return whole * unit + static_cast<uint64_t>(std::llround(fraction * static_cast<double>(unit)));
 }
 
 }  // namespace vmhop
