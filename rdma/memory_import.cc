@@ -190,14 +190,19 @@ Status RdmaMemoryImport::add_keys(const MemoryKeys& keys) {
   return memory_->keys.add(keys.region, std::move(ranges));
 }
 
-Result<std::unique_ptr<PageSource>> RdmaMemoryImport::take_source(
-    size_t connection, std::unique_ptr<PageSource> by_name) {
+Result<Connection> RdmaMemoryImport::take_connection(size_t connection) {
   if (connection >= connections_.size() || !connections_[connection]) {
     return errorf("there is no RDMA connection {} to take", connection);
   }
-  auto use = connection == 0 ? RdmaPageSource::Use::kFaults : RdmaPageSource::Use::kBulk;
   Connection taken = std::move(*connections_[connection]);
   connections_[connection].reset();
+  return taken;
+}
+
+Result<std::unique_ptr<PageSource>> RdmaMemoryImport::take_source(
+    size_t connection, std::unique_ptr<PageSource> by_name) {
+  auto use = connection == 0 ? RdmaPageSource::Use::kFaults : RdmaPageSource::Use::kBulk;
+  VMHOP_ASSIGN(Connection taken, take_connection(connection));
   VMHOP_ASSIGN(auto source,
                RdmaPageSource::create(std::move(taken), memory_, use, std::move(by_name)));
   return std::unique_ptr<PageSource>(std::move(source));

@@ -23,6 +23,9 @@ class RdmaMemoryImport final : public MemoryImport {
   Status add_keys(const MemoryKeys& keys) override;
   Result<std::unique_ptr<PageSource>> take_source(size_t connection,
                                                   std::unique_ptr<PageSource> by_name) override;
+  // The bare connection instead of its page source: for measuring what that one costs.
+  Result<Connection> take_connection(size_t connection);
+  const KeyTable& keys() const { return memory_->keys; }
   std::string route() const override { return route_; }
   std::string device() const { return device_name(domain_->context); }
 

@@ -4,14 +4,16 @@ namespace vmhop::testing_support {
 
 using std::chrono::seconds;
 
-RdmaPair::RdmaPair(const std::vector<MemoryImage>& images, size_t connections)
+RdmaPair::RdmaPair(const std::vector<MemoryImage>& images, size_t connections,
+                   OneSidedTransport::ExportOptions options)
     : connections_(connections), sources_(export_images(images)) {
   for (const MemoryImage& image : images) {
     UniqueFd memfd = must(create_memfd("target", image.info().size));
     targets_.push_back({must(RamRegion::map(image.info(), std::move(memfd), Access::kReadWrite)), 0,
                         Userfault(UniqueFd())});
   }
-  export_ = must(rdma::RdmaMemoryExport::create(sources_, {}, [this](const Error&) { ++losses_; }));
+  export_ =
+      must(rdma::RdmaMemoryExport::create(sources_, options, [this](const Error&) { ++losses_; }));
 }
 
 Result<RdmaOffer> RdmaPair::offer() {

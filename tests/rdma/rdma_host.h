@@ -33,7 +33,8 @@ inline std::vector<RamRegion> export_images(const std::vector<MemoryImage>& imag
 // Memory that images fill at one end, and empty memory of the same shape at the other.
 class RdmaPair {
  public:
-  explicit RdmaPair(const std::vector<MemoryImage>& images, size_t connections = 3);
+  explicit RdmaPair(const std::vector<MemoryImage>& images, size_t connections = 3,
+                    OneSidedTransport::ExportOptions options = {});
 
   // The steps of a relocation, each of which a test may replace.
   Result<RdmaOffer> offer();
