@@ -46,6 +46,7 @@ Status Relocation::prepare() {
   }
   discards_blocked_ = true;
   VMHOP_TRY(host_.block_discards());
+  discards_before_ = host_.discards();
   VMHOP_TRY(start_exporter(facts));
   auto deadline = Clock::now() + request_.prepare_timeout;
   return wait_until([this] { return prepared_; }, deadline, "preparing the destination");
@@ -93,6 +94,10 @@ Status Relocation::stop_vm() {
 
 Status Relocation::hand_over() {
   auto deadline = Clock::now() + request_.switch_timeout;
+  // A registered page that was discarded is not the VM's any more, and would still be read.
+  if (host_.discards() != discards_before_) {
+    return Error("RAM was discarded after discards were blocked: this QEMU does not keep to it");
+  }
   VMHOP_TRY(exporter_->channel.send(
       {{"cmd", "read_point"}, {"was_running", was_running_}, {"stopped_ns", stopped_ns_}}));
   VMHOP_TRY(

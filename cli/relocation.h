@@ -61,6 +61,8 @@ class RelocationHost {
 
   virtual Status block_discards() = 0;
   virtual void allow_discards() = 0;
+  // Discards done so far; see front_control.h.
+  virtual uint64_t discards() const = 0;
 
   virtual void freeze_qemu() = 0;  // SIGSTOP
   virtual void thaw_qemu() = 0;
@@ -140,6 +142,7 @@ class Relocation {
   std::optional<Helper> exporter_;
   MigrationSetup setup_;
   bool discards_blocked_ = false;
+  uint64_t discards_before_ = 0;
   bool migrate_started_ = false;
   bool qemu_frozen_ = false;
 

@@ -36,6 +36,7 @@ class SourceSide : public RelocationHost {
   Result<Helper> start_exporter() override;
   Status block_discards() override;
   void allow_discards() override { vm_->front().allow_discards(); }
+  uint64_t discards() const override { return vm_->front().punches(); }
   void freeze_qemu() override;
   void thaw_qemu() override;
   void end_qemu() override;

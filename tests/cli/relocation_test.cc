@@ -40,6 +40,9 @@ class FakeHost : public RelocationHost {
     return ok_status();
   }
   void allow_discards() override { note("allow discards"); }
+  // Each time one more was done, or none ever.
+  uint64_t discards() const override { return discards_go_on ? ++discards_ : discards_; }
+  bool discards_go_on = false;
   void freeze_qemu() override { note("freeze"); }
   void thaw_qemu() override { note("thaw"); }
   void end_qemu() override { note("end qemu"); }
@@ -76,6 +79,7 @@ class FakeHost : public RelocationHost {
     notes_.push_back(text);
   }
 
+  mutable uint64_t discards_ = 0;
   std::string directory_;
   ScriptedQemu& qemu_;
   mutable std::mutex mutex_;  // guards the two lists
@@ -257,6 +261,19 @@ TEST_F(RelocationTest, TheUserAbortsWhilePreparing) {
   RelocationOutcome outcome = relocate();
   expect_runs_here(outcome);
   EXPECT_EQ(outcome.kind, ErrorKind::kAborted);
+}
+
+TEST_F(RelocationTest, MemoryThatWasDiscardedThoughThatWasBlockedIsNotRead) {
+  host_.discards_go_on = true;
+  host_.exporter = [](Peer& peer) {
+    peer.next();
+    peer.say({{"event", "prepared"}});
+    EXPECT_EQ(peer.next(), "abort");
+    peer.say({{"event", "aborted"}});
+  };
+  RelocationOutcome outcome = relocate();
+  expect_runs_here(outcome);
+  EXPECT_NE(outcome.message.find("RAM was discarded"), std::string::npos) << outcome.message;
 }
 
 TEST_F(RelocationTest, AFailureAfterTheStopResumesTheVm) {

@@ -1,12 +1,8 @@
 // A Linux guest, its web server's client and its disk, hop after hop.
 #include <gtest/gtest.h>
 
-#include <array>
-#include <condition_variable>
-#include <mutex>
-#include <thread>
-
 #include "tests/integration/expect_ok.h"
+#include "tests/lab/balloons.h"
 #include "tests/lab/guest_console.h"
 #include "tests/lab/http_probe.h"
 #include "tests/lab/linux_guest.h"
@@ -24,43 +20,6 @@ constexpr const char* kVm = "linux";
 constexpr uint64_t kRamMib = 384;
 constexpr uint64_t kWitnessMib = 160;
 constexpr uint64_t kInflatedMib = 300;  // what the balloon leaves the guest
-
-// Inflates and deflates the balloons of both hosts' QEMUs in turn, until it is destroyed: whichever
-// has the guest obeys.
-class Balloons {
- public:
-  Balloons(QmpClient first, QmpClient second)
-      : monitors_{std::move(first), std::move(second)}, thread_([this] { work(); }) {}
-  ~Balloons() {
-    {
-      std::lock_guard lock(mutex_);
-      stopping_ = true;
-    }
-    stop_.notify_all();
-    thread_.join();
-  }
-  Balloons(const Balloons&) = delete;
-  Balloons& operator=(const Balloons&) = delete;
-
- private:
-  void work() {
-    std::unique_lock lock(mutex_);
-    for (bool inflate = true; !stopping_; inflate = !inflate) {
-      uint64_t mib = inflate ? kInflatedMib : kRamMib;
-      for (QmpClient& monitor : monitors_) {
-        // One of the two has no guest, or is gone.
-        (void)monitor.execute("balloon", {{"value", mib << 20}}, 200ms);
-      }
-      stop_.wait_for(lock, 100ms, [this] { return stopping_; });
-    }
-  }
-
-  std::array<QmpClient, 2> monitors_;
-  std::mutex mutex_;  // guards stopping_
-  std::condition_variable stop_;
-  bool stopping_ = false;
-  std::thread thread_;
-};
 
 class Linux : public testing::Test {
  protected:
@@ -105,7 +64,8 @@ class Linux : public testing::Test {
     if (balloon == Balloon::kWorks) {
       VMHOP_ASSIGN(auto here, from.monitor(within(10s)));
       VMHOP_ASSIGN(auto there, to.monitor(within(10s)));
-      balloons = std::make_unique<Balloons>(std::move(here), std::move(there));
+      balloons = std::make_unique<Balloons>(std::move(here), std::move(there),
+                                            BalloonSizes{kInflatedMib, kRamMib});
       VMHOP_TRY(passes());
     }
     VMHOP_ASSIGN(auto relocating, from.relocate(kVm, to.endpoint()));

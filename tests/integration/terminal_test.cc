@@ -1,7 +1,7 @@
 // What a person sees and does at a terminal.
+#include "tests/lab/terminal.h"
 #include "cli/exit_codes.h"
 #include "tests/integration/hop_test.h"
-#include "tests/lab/terminal.h"
 
 namespace vmhop::lab {
 namespace {
@@ -80,8 +80,8 @@ TEST_F(AtATerminal, CtrlCBeforeTheCommitLeavesTheVmWhereItIs) {
 TEST_F(AtATerminal, CtrlCAfterTheCommitLeavesItDraining) {
   ASSERT_NO_FATAL_FAILURE(start_slow_relocation());
   // It is told when it has been committed, before it hears that it runs.
-  ASSERT_OK(terminal_->wait_for([](auto shown) { return contains(shown, "vm runs at "); },
-                                within(60s)));
+  ASSERT_OK(
+      terminal_->wait_for([](auto shown) { return contains(shown, "vm runs at "); }, within(60s)));
   press_ctrl_c();
   expect_end(kExitDetached);
   EXPECT_TRUE(contains(shown_, "Follow it with `vmhop status vm --watch`")) << shown_;
@@ -91,8 +91,8 @@ TEST_F(AtATerminal, CtrlCAfterTheCommitLeavesItDraining) {
 
 TEST_F(AtATerminal, ProgressIsOneLineThatIsDrawnAgainAndGoesInTheEnd) {
   ASSERT_NO_FATAL_FAILURE(start_slow_relocation());
-  ASSERT_OK(terminal_->wait_for(
-      [](auto shown) { return count_of(shown, " faults  p50 ") >= 3; }, within(60s)));
+  ASSERT_OK(terminal_->wait_for([](auto shown) { return count_of(shown, " faults  p50 ") >= 3; },
+                                within(60s)));
   ASSERT_OK(speed_up());
   expect_end(kExitDone);
   std::string left = what_stays(shown_);
@@ -105,8 +105,8 @@ TEST_F(AtATerminal, ProgressIsOneLineThatIsDrawnAgainAndGoesInTheEnd) {
 TEST_F(AtATerminal, AWatchedStatusIsDrawnAgainUntilCtrlC) {
   constexpr std::string_view kScreen = "\x1b[H\x1b[J";
   start({"status", kVm, "--watch"});
-  ASSERT_OK(terminal_->wait_for([&](auto shown) { return count_of(shown, kScreen) >= 3; },
-                                within(60s)));
+  ASSERT_OK(
+      terminal_->wait_for([&](auto shown) { return count_of(shown, kScreen) >= 3; }, within(60s)));
   press_ctrl_c();
   expect_end(kExitDone);
   EXPECT_EQ(count_of(shown_, "running"), count_of(shown_, kScreen)) << shown_;
