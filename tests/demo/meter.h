@@ -11,7 +11,8 @@
 namespace vmhop::demo {
 
 struct Costs {
-  // User CPU time of the source's vmhop processes between commit and drained.
+  // CPU time of the source's vmhop processes between commit and drained, to the tick. User time and
+  // system time: the lab's kernels do not tell them apart.
   double source_cpu_ms = 0;
   // What came through the destination's interface that carries RDMA alone, headers included.
   uint64_t rdma_bytes = 0;
