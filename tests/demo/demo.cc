@@ -6,21 +6,18 @@
 #include <filesystem>
 #include <thread>
 
-#include "backend/base/control_channel.h"
 #include "cli/format.h"
 #include "cli/json_access.h"
-#include "cli/runtime_dir.h"
+#include "tests/lab/network.h"
 #include "tests/lab/witness_log.h"
 
 namespace vmhop::demo {
 namespace {
 
 using lab::seconds_between;
-using lab::within;
 using namespace std::chrono_literals;
 
 constexpr const char* kVm = "web";
-constexpr unsigned kWrkConnections = 8;
 // What throughput is averaged over, before and once drained.
 constexpr std::chrono::milliseconds kMeasured = 4s;
 constexpr std::chrono::milliseconds kDisplayEvery = 200ms;
@@ -44,20 +41,24 @@ Status Demo::run() {
 
 Status Demo::make_hosts() {
   auto since = Clock::now();
-  display_.working("hosts", "making namespaces");
-  VMHOP_ASSIGN(network_, lab::Network::create());
-  VMHOP_ASSIGN(source_, lab::VmhopHost::create(*network_, "source", VMHOP_LAB_PROGRAM));
-  VMHOP_ASSIGN(destination_, lab::VmhopHost::create(*network_, "destination", VMHOP_LAB_PROGRAM));
-  VMHOP_ASSIGN(disk_, lab::SharedDisk::create(network_->directory()));
-  display_.done("hosts", fmt::format("source, destination and client on one switch; a disk that "
-                                     "both reach ({})",
-                                     took(since)));
+  display_.working("hosts", "making them");
+  VMHOP_ASSIGN(venue_, options_.transport == "rdma" ? find_kernels() : make_namespaces());
+  if (options_.ram_mib == 0) options_.ram_mib = venue_->conditions().ram_mib;
+  VMHOP_ASSIGN(source_, venue_->host("source"));
+  VMHOP_ASSIGN(destination_, venue_->host("destination"));
+  VMHOP_ASSIGN(disk_, venue_->make_disk());
+  display_.done("hosts", fmt::format("{}; a disk that both reach ({})",
+                                     venue_->conditions().description, took(since)));
   return ok_status();
+}
+
+lab::Deadline Demo::within(Clock::duration span) const {
+  return lab::within(span * venue_->conditions().slowness);
 }
 
 Status Demo::start_guest() {
   display_.working("guest", "looking for its image");
-  VMHOP_ASSIGN(image_, lab::find_guest_image(VMHOP_LAB_SOURCES, network_->directory()));
+  VMHOP_ASSIGN(image_, lab::find_guest_image(VMHOP_LAB_SOURCES, venue_->directory()));
   auto since = Clock::now();
   display_.working("guest", "booting Linux");
   VMHOP_ASSIGN(console_, lab::GuestConsole::create());
@@ -80,8 +81,9 @@ lab::LinuxGuest Demo::guest() const {
   lab::LinuxGuest guest;
   guest.image = image_;
   guest.ram_mib = options_.ram_mib;
-  guest.disk = disk_->path();
-  guest.tap = lab::Network::kTap;
+  guest.witness_mib = venue_->conditions().witness_mib;
+  guest.disk = venue_->path_for_guest(*disk_);
+  guest.tap = venue_->conditions().tap;
   return guest;
 }
 
@@ -97,45 +99,52 @@ Status Demo::wait_for_passes(uint64_t more) const {
 
 Status Demo::start_load() {
   display_.working("load", "starting");
+  const Conditions& conditions = venue_->conditions();
   lab::ProbeSpec probe;
   probe.address = lab::Network::kGuestAddress;
   probe.www = image_ + "/www";
-  VMHOP_ASSIGN(probe_, lab::HttpProbe::start(network_->client(), probe));
+  probe.pause = conditions.probe_pause;
+  probe.give_up_after *= conditions.slowness;
+  VMHOP_ASSIGN(probe_, lab::HttpProbe::start(venue_->client(), probe));
   VMHOP_TRY(probe_->wait_for_answers(10, within(30s)));
   VMHOP_ASSIGN(wrk_,
-               lab::Wrk::start(network_->client(), fmt::format("http://{}/16k.txt", probe.address),
-                               kWrkConnections, source_->directory() + "/wrk"));
-  VMHOP_ASSIGN(throughput_,
-               lab::Throughput::start(network_->client(), lab::Network::kClientInterface));
+               lab::Wrk::start(venue_->client(), fmt::format("http://{}/16k.txt", probe.address),
+                               conditions.wrk_connections, source_->directory() + "/wrk"));
+  VMHOP_ASSIGN(throughput_, lab::Throughput::start(venue_->client(), conditions.client_interface));
   load_since_ = Clock::now();
   return ok_status();
 }
 
 // While the load is measured.
 Status Demo::prepare_destination() {
-  VMHOP_ASSIGN(receiving_, destination_->receive(kVm, guest().qemu_command(destination_->place())));
+  VMHOP_ASSIGN(receiving_, destination_->receive(kVm, guest().qemu_command(destination_->place()),
+                                                 venue_->conditions().receive_options));
   VMHOP_TRY(console_->attach(destination_->place().console, within(60s)));
   VMHOP_ASSIGN(source_monitor_, source_->monitor(within(10s)));
   VMHOP_ASSIGN(destination_monitor_, destination_->monitor(within(10s)));
   auto since = std::max(load_since_ + 1s, Clock::now());
   std::this_thread::sleep_until(since + kMeasured);
   report_.bytes_per_second_before = throughput_->bytes_per_second(since, Clock::now());
-  display_.done("load", fmt::format("wrk with {} connections: {:.1f} MB/s", kWrkConnections,
+  display_.done("load", fmt::format("wrk with {} connections: {:.1f} MB/s",
+                                    venue_->conditions().wrk_connections,
                                     report_.bytes_per_second_before / 1e6));
   return ok_status();
 }
 
 Status Demo::relocate() {
   display_.working("relocation", "under way");
-  std::vector<std::string> options;
+  std::vector<std::string> options = venue_->conditions().relocate_options;
   if (options_.plain_data) options.emplace_back("--plain-data");
+  VMHOP_ASSIGN(meter_,
+               Meter::start(*source_, *destination_, kVm, venue_->conditions().rdma_interface));
   asked_at_ = Clock::now();
   VMHOP_ASSIGN(lab::Process relocating, source_->relocate(kVm, destination_->endpoint(), options));
-  VMHOP_TRY(follow(relocating));
+  follow(relocating);
   VMHOP_ASSIGN(lab::Finished finished, lab::finish(relocating, within(5min)));
   drained_at_ = Clock::now();
   if (!finished.status.clean()) return Error("vmhop relocate: " + finished.describe());
   report_.take_relocation(finished.json());
+  VMHOP_ASSIGN(report_.costs, meter_->stop());
   resumed_at_ =
       drained_at_ - std::chrono::microseconds(static_cast<int64_t>(report_.drained_ms * 1000));
   cross_check_blackout();
@@ -146,22 +155,23 @@ Status Demo::relocate() {
   return ok_status();
 }
 
-// Until it ends, with its progress where somebody can see it.
-Status Demo::follow(lab::Process& relocating) {
-  auto channel =
-      ControlChannel::connect(VmPaths(source_->runtime_directory(), kVm).control_socket());
+// Until it ends, with its progress where somebody can see it. Asking is a program that runs on the
+// source, beside what it asks about: it shall be a tenth of the time at most.
+void Demo::follow(lab::Process& relocating) const {
   auto deadline = within(5min);
-  while (Clock::now() < deadline && !relocating.wait(within(kDisplayEvery))) {
-    if (!display_.on_terminal() || !channel || !channel->send({{"cmd", "status"}})) continue;
-    auto status = channel->receive(1000);
+  Clock::duration pause = kDisplayEvery;
+  while (Clock::now() < deadline && !relocating.wait(lab::within(pause))) {
+    if (!display_.on_terminal()) continue;
+    auto asked = Clock::now();
+    auto status = source_->status(kVm);
+    pause = std::max<Clock::duration>(kDisplayEvery, 9 * (Clock::now() - asked));
     if (!status) continue;
-    const auto& progress = member_of(status->body, "progress");
-    display_.working("relocation", fmt::format("{}: {:.0f} % of the pages are there",
-                                               text_of(status->body, "state"),
-                                               percent(number_of(progress, "pages_resident"),
-                                                       number_of(progress, "pages_total"))));
+    const auto& progress = member_of(*status, "progress");
+    display_.working("relocation",
+                     fmt::format("{}: {:.0f} % of the pages are there", text_of(*status, "state"),
+                                 percent(number_of(progress, "pages_resident"),
+                                         number_of(progress, "pages_total"))));
   }
-  return ok_status();
 }
 
 void Demo::cross_check_blackout() {

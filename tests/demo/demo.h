@@ -7,13 +7,14 @@
 #include <string>
 
 #include "backend/base/result.h"
+#include "tests/demo/meter.h"
 #include "tests/demo/report.h"
 #include "tests/demo/stage_display.h"
+#include "tests/demo/venue.h"
 #include "tests/lab/blackout.h"
 #include "tests/lab/guest_console.h"
 #include "tests/lab/http_probe.h"
 #include "tests/lab/linux_guest.h"
-#include "tests/lab/network.h"
 #include "tests/lab/shared_disk.h"
 #include "tests/lab/throughput.h"
 #include "tests/lab/vmhop_host.h"
@@ -22,7 +23,8 @@
 namespace vmhop::demo {
 
 struct Options {
-  uint64_t ram_mib = 512;
+  std::string transport = "tcp";
+  uint64_t ram_mib = 0;  // 0: what suits the transport's venue
   bool plain_data = false;
   bool json = false;
   std::string keep_logs;  // a directory, or empty
@@ -54,9 +56,11 @@ class Demo {
   Status stop_load();
   Status power_off();
 
+  // On a slow venue it takes longer before something is certain not to happen.
+  lab::Deadline within(Clock::duration span) const;
   lab::LinuxGuest guest() const;
   Status wait_for_passes(uint64_t more) const;
-  Status follow(lab::Process& relocating);
+  void follow(lab::Process& relocating) const;
   void cross_check_blackout();
   void check(const std::string& what, Status held);
   Status memory_is_right() const;
@@ -70,13 +74,14 @@ class Demo {
   Report report_;
 
   std::string image_;
-  std::unique_ptr<lab::Network> network_;
+  std::unique_ptr<Venue> venue_;
   std::optional<lab::VmhopHost> source_;
   std::optional<lab::VmhopHost> destination_;
   std::optional<lab::SharedDisk> disk_;
   std::unique_ptr<lab::GuestConsole> console_;
   std::optional<lab::Process> running_;
   std::optional<lab::Process> receiving_;
+  std::optional<Meter> meter_;
   std::optional<QmpClient> source_monitor_;
   std::optional<QmpClient> destination_monitor_;
   std::optional<lab::Wrk> wrk_;

@@ -4,7 +4,6 @@
 
 #include "cli/json_access.h"
 #include "tests/demo/demo.h"
-#include "tests/lab/namespace.h"
 #include "tests/lab/witness_log.h"
 
 namespace vmhop::demo {
@@ -35,12 +34,9 @@ Status Demo::clients_were_served() const {
 }
 
 Status Demo::nothing_left_at_source() {
-  VMHOP_ASSIGN(lab::Finished ended, lab::finish(*running_, lab::within(std::chrono::seconds(10))));
+  VMHOP_ASSIGN(lab::Finished ended, lab::finish(*running_, within(std::chrono::seconds(10))));
   if (!ended.status.clean()) return Error("vmhop run: " + ended.describe());
-  auto processes = lab::processes_in({network_->host("source").fd()});
-  if (!processes.empty()) {
-    return errorf("process {} still runs there", processes.front());
-  }
+  VMHOP_TRY(venue_->nothing_runs_on(*source_));
   std::error_code ignored;
   if (!fs::is_empty(source_->runtime_directory(), ignored)) {
     return Error("its runtime directory is not empty");
@@ -55,11 +51,11 @@ Status Demo::destination_serves_on() const {
 }
 
 std::string Demo::ends_of_logs() const {
-  if (!network_) return "";
+  if (!venue_) return "";
   std::string text;
   for (const char* host : {"source", "destination"}) {
     std::error_code ignored;
-    for (const auto& entry : fs::directory_iterator(network_->directory() + "/" + host, ignored)) {
+    for (const auto& entry : fs::directory_iterator(venue_->directory() + "/" + host, ignored)) {
       if (entry.path().extension() != ".err") continue;
       auto log = read_file(entry.path(), size_t{16} << 20);
       if (!log || log->empty()) continue;
@@ -75,11 +71,11 @@ std::string Demo::ends_of_logs() const {
 }
 
 Status Demo::keep_logs(const std::string& directory) const {
-  if (!network_) return ok_status();
+  if (!venue_) return ok_status();
   try {
     fs::create_directories(directory);
     for (const char* host : {"source", "destination"}) {
-      for (const auto& entry : fs::directory_iterator(network_->directory() + "/" + host)) {
+      for (const auto& entry : fs::directory_iterator(venue_->directory() + "/" + host)) {
         auto extension = entry.path().extension();
         if (extension != ".err" && extension != ".out") continue;
         fs::copy_file(

@@ -59,6 +59,9 @@ std::string Report::to_json() const {
                                  {"fault_p99_us", fault_p99_us},
                                  {"transport", transport},
                                  {"front", front},
+                                 {"source_read_cpu_ms", rounded(costs.source_cpu_ms)},
+                                 {"rdma_bytes", costs.rdma_bytes},
+                                 {"session_bytes", costs.session_bytes},
                                  {"requests", requests},
                                  {"failed_requests", failed_requests},
                                  {"verified", verified()}};
@@ -80,6 +83,10 @@ std::string Report::to_text() const {
   line("pages faulted", format_count(pages_faulted),
        fmt::format("latency p50 {:.0f} µs, p99 {:.0f} µs", fault_p50_us, fault_p99_us));
   line("holes", format_count(pages_hole), "pages that the guest never touched");
+  line("pages came by", transport,
+       fmt::format("{} by RDMA, {} by TCP; {:.0f} ms of the source's CPU",
+                   format_bytes(costs.rdma_bytes), format_bytes(costs.session_bytes),
+                   costs.source_cpu_ms));
   line("served before", rate(bytes_per_second_before), "");
   line("in the first second", rate(bytes_per_second_first),
        share(bytes_per_second_first, bytes_per_second_before));

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "backend/base/result.h"
+#include "tests/demo/meter.h"
 
 namespace vmhop::demo {
 
@@ -36,6 +37,7 @@ struct Report {
   double bytes_per_second_drained = 0;
   uint64_t requests = 0;
   uint64_t failed_requests = 0;
+  Costs costs;
   std::vector<Check> checks;
 
   bool verified() const;

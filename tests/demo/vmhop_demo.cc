@@ -13,7 +13,9 @@ namespace {
 constexpr const char* kDescription =
     "A loaded web server moves from one host to another: network namespaces for the hosts and a\n"
     "client, a real Linux guest under a stock QEMU, wrk as its load, and a witness that watches "
-    "the\nguest's memory and disk. Needs root.";
+    "the\nguest's memory and disk. By RDMA the hosts are kernels of their own, with Soft-RoCE. "
+    "Needs "
+    "root.";
 
 int conclude(const Demo& demo, const Status& ran, const Options& options, StageDisplay& display) {
   const Report& report = demo.report();
@@ -34,9 +36,11 @@ int conclude(const Demo& demo, const Status& ran, const Options& options, StageD
 int demo_main(int argc, char** argv) {
   Options options;
   CLI::App app{kDescription, "ci/demo"};
-  app.add_option("--ram", options.ram_mib, "The guest's RAM in MiB")
-      ->check(CLI::Range(256, 65536))
+  app.add_option("--transport", options.transport, "How its memory travels: tcp or rdma")
+      ->check(CLI::IsMember({"tcp", "rdma"}))
       ->capture_default_str();
+  app.add_option("--ram", options.ram_mib, "The guest's RAM in MiB [512, by RDMA 256]")
+      ->check(CLI::Range(256, 65536));
   app.add_flag("--plain-data", options.plain_data, "Memory travels unencrypted");
   app.add_flag("--json", options.json, "The last line printed is the result as JSON");
   app.add_option("--keep-logs", options.keep_logs, "Where to leave everybody's output");

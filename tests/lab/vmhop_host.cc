@@ -64,14 +64,20 @@ Status VmhopHost::prepare(const std::string& lab) const {
 }
 
 ProcessSpec VmhopHost::spec_for(const std::vector<std::string>& arguments) const {
+  std::vector<std::string> argv = {vmhop_};
+  append(argv, arguments);
+  return program_spec(std::move(argv), arguments[0]);
+}
+
+ProcessSpec VmhopHost::program_spec(std::vector<std::string> argv,
+                                    const std::string& called) const {
   static std::atomic<unsigned> count{0};
   ProcessSpec spec;
-  spec.argv = {vmhop_};
-  append(spec.argv, arguments);
+  spec.argv = std::move(argv);
   spec.where = where_;
   spec.host = uml_;
   spec.environment = environment_;
-  spec.output = fmt::format("{}/{:02}-{}", directory_, ++count, arguments[0]);
+  spec.output = fmt::format("{}/{:02}-{}", directory_, ++count, called);
   return spec;
 }
 
@@ -129,6 +135,17 @@ Result<Process> VmhopHost::relocate(const std::string& vm, const std::string& en
 Result<Finished> VmhopHost::command(const std::vector<std::string>& arguments) const {
   VMHOP_ASSIGN(Process process, start(arguments));
   return finish(process, within(kCommandTimeout));
+}
+
+Result<Process> VmhopHost::start_program(const std::vector<std::string>& argv) const {
+  return Process::start(program_spec(argv, std::filesystem::path(argv[0]).filename()));
+}
+
+Result<std::string> VmhopHost::output_of(const std::vector<std::string>& argv) const {
+  VMHOP_ASSIGN(Process process, start_program(argv));
+  VMHOP_ASSIGN(Finished finished, finish(process, within(kCommandTimeout)));
+  if (!finished.status.clean()) return Error(argv[0] + ": " + finished.describe());
+  return finished.out;
 }
 
 Result<nlohmann::json> VmhopHost::status(const std::string& vm) const {

@@ -69,6 +69,11 @@ class VmhopHost {
   Result<Process> start_on(const Terminal& terminal,
                            const std::vector<std::string>& arguments) const;
 
+  // Starts another program than vmhop here.
+  Result<Process> start_program(const std::vector<std::string>& argv) const;
+  // Runs one to its end: what it printed.
+  Result<std::string> output_of(const std::vector<std::string>& argv) const;
+
   // What `vmhop status NAME --json` says.
   Result<nlohmann::json> status(const std::string& vm) const;
 
@@ -85,6 +90,7 @@ class VmhopHost {
         environment_{{"VMHOP_RUNTIME_DIR", runtime_directory()}} {}
   Status prepare(const std::string& lab) const;
   ProcessSpec spec_for(const std::vector<std::string>& arguments) const;
+  ProcessSpec program_spec(std::vector<std::string> argv, const std::string& called) const;
   // The hosts' key, unless another is named.
   std::vector<std::string> with_key(std::vector<std::string> options) const;
 
