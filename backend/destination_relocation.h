@@ -74,7 +74,7 @@ class DestinationRelocation {
   void on_link_lost(const Error& error);
 
   void on_message(const Message& message);
-  void on_page_message(Status done);
+  void on_page_message(const Status& done);
   void tell_when_ready();
   void on_read_point(const ReadPoint& point);
   void on_device_state(const DeviceState& state);

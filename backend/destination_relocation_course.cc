@@ -1,0 +1,129 @@
+// The VM's own course at the destination: device state, commit, and its end.
+#include <spdlog/spdlog.h>
+#include <sys/socket.h>
+
+#include "backend/base/realtime.h"
+#include "backend/destination_relocation.h"
+
+namespace vmhop {
+
+void DestinationRelocation::prepared() {
+  qemu_prepared_ = true;
+  link_->send(Prepared{});
+}
+
+void DestinationRelocation::refuse(const std::string& reason) {
+  load_failed(reason);
+}
+
+void DestinationRelocation::on_read_point(const ReadPoint& point) {
+  if (state() != DestinationState::kPreparing) return;
+  page_map_->set_run_state(point.before_stop);
+  delivery_->allow_faults();
+  start_progress();
+  tell_({{"event", "read_point"}});
+}
+
+void DestinationRelocation::on_device_state(const DeviceState& state_bytes) {
+  if (!qemu_prepared_) return link_->lose(Error("device state came before QEMU was ready for it"));
+  if (!relay_) {
+    auto qemu = connect_unix(options_.incoming_socket, SOCK_STREAM);
+    if (!qemu) return load_failed(qemu.error().message());
+    auto relay =
+        StateRelay::start(loop_, std::move(*qemu), [this](std::span<const std::byte> bytes) {
+          link_->send(ReturnPath{{bytes.begin(), bytes.end()}});
+        });
+    if (!relay) return load_failed(relay.error().message());
+    relay_ = std::move(*relay);
+  }
+  relay_->write(state_bytes.bytes);
+}
+
+void DestinationRelocation::loaded() {
+  if (state() != DestinationState::kPreparing) return;
+  set_state(DestinationState::kLoaded);
+  link_->send(Loaded{});
+  if (!link_->up()) tell_({{"event", "in_doubt"}, {"message", "the link to the source is down"}});
+}
+
+void DestinationRelocation::load_failed(const std::string& reason) {
+  if (state() != DestinationState::kPreparing) return;
+  link_->send(Abort{reason});
+  link_->flush();
+  stop_with({{"event", "aborted"}, {"message", reason}});
+}
+
+void DestinationRelocation::on_commit(const Commit& commit) {
+  if (state() > DestinationState::kCommitted) return repeat_outcome();
+  if (state() != DestinationState::kLoaded) return;  // heard before
+  commit_arrived_realtime_ns_ = realtime_ns();
+  page_map_->set_run_state(commit.before_stop);
+  set_state(DestinationState::kCommitted);
+  tell_({{"event", "commit"}, {"was_running", commit.before_stop == RunState::kRunning}});
+}
+
+void DestinationRelocation::running(uint64_t resumed_realtime_ns) {
+  if (state() != DestinationState::kCommitted || running_since_) return;
+  running_since_ = Clock::now();
+  // By QEMU's own stamp of RESUME where there is one: the way from QEMU to here is not blackout.
+  uint64_t resumed =
+      resumed_realtime_ns > commit_arrived_realtime_ns_ ? resumed_realtime_ns : realtime_ns();
+  running_after_commit_ns_ = resumed - commit_arrived_realtime_ns_;
+  link_->send(Running{*running_after_commit_ns_});
+  delivery_->allow_precaching();
+  check_drained();
+}
+
+void DestinationRelocation::returned(const std::string& reason) {
+  outcome_reason_ = reason;
+  set_state(DestinationState::kReturned);
+  delivery_->stop();
+  link_->send(Returned{reason});
+}
+
+void DestinationRelocation::ended(const std::string& reason) {
+  if (state() != DestinationState::kCommitted) return;
+  outcome_reason_ = reason;
+  set_state(DestinationState::kEnded);
+  delivery_->stop();
+  link_->send(Ended{reason});
+}
+
+void DestinationRelocation::lost(const std::string& reason) {
+  // Not `ended`: the source keeps the memory until an operator says otherwise.
+  spdlog::error("{}: QEMU crashed: {}", options_.vm, reason);
+  delivery_->stop();
+  stop_with({{"event", "lost"}, {"message", reason}});
+}
+
+void DestinationRelocation::unsupervised() {
+  if (state() > DestinationState::kPreparing) return;
+  const char* reason = "the destination's supervisor is gone";
+  link_->send(Abort{reason});
+  link_->flush();
+  stop_with({{"event", "aborted"}, {"message", reason}});
+}
+
+void DestinationRelocation::repeat_commit() {
+  if (state() != DestinationState::kCommitted) return;
+  commit_arrived_realtime_ns_ = realtime_ns();
+  tell_({{"event", "commit"}, {"was_running", page_map_->run_state() == RunState::kRunning}});
+}
+
+void DestinationRelocation::on_abort(const std::string& reason) {
+  if (state() >= DestinationState::kCommitted && state() != DestinationState::kReturned) {
+    return spdlog::error("{}: the source wants to abort after its commit: {}", options_.vm, reason);
+  }
+  link_->send(Abort{reason});  // confirmed
+  link_->flush();
+  stop_with({{"event", "aborted"}, {"message", reason}});
+}
+
+void DestinationRelocation::on_released() {
+  if (state() < DestinationState::kDrained) {
+    return spdlog::error("{}: the source let its memory go before it was drained", options_.vm);
+  }
+  stop_with({{"event", "released"}});
+}
+
+}  // namespace vmhop
