@@ -153,8 +153,9 @@ bool DeviceReport::usable() const {
 
 std::string DeviceReport::advice() const {
   if (devices.empty()) {
-    return "there is none. Load the driver of the adapter; or, on any network interface, try "
-           "Soft-RoCE: modprobe rdma_rxe && rdma link add rxe0 type rxe netdev INTERFACE";
+    return "this host has no RDMA device. Load the driver of the adapter; or, on any network "
+           "interface, try Soft-RoCE: modprobe rdma_rxe && rdma link add rxe0 type rxe netdev "
+           "INTERFACE";
   }
   bool any_opened = std::any_of(devices.begin(), devices.end(),
                                 [](const auto& device) { return device.problem.empty(); });

@@ -16,7 +16,7 @@ class RdmaTransport final : public OneSidedTransport {
   Status usable() const override {
     DeviceReport report = report_devices();
     if (report.usable()) return ok_status();
-    return refusedf("no RDMA device is usable here: {}", report.advice());
+    return refusedf("RDMA cannot be used: {}", report.advice());
   }
 
   Result<std::unique_ptr<MemoryExport>> create_export(

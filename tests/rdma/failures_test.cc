@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cerrno>
+#include <cstdlib>
 
 #include "tests/rdma/failing_calls.h"
 #include "tests/rdma/rdma_host.h"
@@ -161,6 +162,22 @@ TEST(ReadFailure, OfAQueuePairInErrorIsReportedAndStays) {
   ASSERT_FALSE(done.ok());
   EXPECT_FALSE(source->post(std::vector{read_of(pair, 2)}).ok());
   EXPECT_FALSE(finish(*source).ok());
+}
+
+// The lab's own interface: nobody else's is taken down.
+TEST(PortFailure, IsReportedByAnIdlePageSource) {
+  if (std::getenv("VMHOP_LAB") == nullptr) {
+    GTEST_SKIP() << "takes the RDMA device's network interface down: only in ci/rxe-lab's kernel";
+  }
+  auto images = some_images();
+  RdmaPair pair(images);
+  pair.establish();
+  auto source = pair.source(0);
+  ASSERT_EQ(std::system("ip link set v0 down"), 0);
+  Status done = finish(*source);
+  ASSERT_EQ(std::system("ip link set v0 up"), 0);
+  ASSERT_FALSE(done.ok());
+  EXPECT_THAT(done.error().message(), testing::HasSubstr("port"));
 }
 
 // Completions as a device reports them that cannot get through.
