@@ -8,190 +8,133 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <atomic>
-#include <cstdlib>
-#include <cstring>
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "bench/rdma_bench_pair.h"
+#include "bench/rdma_readers.h"
 
 namespace vmhop::bench {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-using Samples = std::vector<double>;  // µs
+using Samples = std::vector<double>;
 
 constexpr uint64_t kPage = 4096;
 constexpr uint64_t kBulkRead = 256 << 10;  // as the precacher's
 constexpr uint64_t kBulkWindow = 1 << 20;  // bytes outstanding, as the precacher's
 constexpr uint64_t kBulkPiece = 64 << 10;  // as the page source's
+constexpr size_t kBulkRounds = 9;
 
 double quantile(Samples samples, double share) {
   std::sort(samples.begin(), samples.end());
   return samples[static_cast<size_t>(share * static_cast<double>(samples.size() - 1))];
+}
+double median(const Samples& samples) {
+  return quantile(samples, 0.5);
 }
 double since_us(Clock::time_point start) {
   return std::chrono::duration<double, std::micro>(Clock::now() - start).count();
 }
 
 // On one CPU the kernel's side of Soft-RoCE needs it too.
-Status wait_for_completion(const rdma::Connection& connection) {
-  std::array<ibv_wc, 16> completions;
-  for (;;) {
-    VMHOP_ASSIGN(size_t count, connection.completions.poll(completions));
-    if (count == 0) {
-      ::sched_yield();
-      continue;
-    }
-    for (const ibv_wc& completion : std::span(completions).first(count)) {
-      if (completion.status != IBV_WC_SUCCESS) return Error(ibv_wc_status_str(completion.status));
-    }
-    return ok_status();
-  }
-}
-
-Status post_bare(const rdma::Connection& connection, const rdma::KeyedRange& range, uint64_t offset,
-                 uint64_t length) {
-  ibv_sge target{reinterpret_cast<uint64_t>(range.local + (offset - range.offset)),
-                 static_cast<uint32_t>(length), range.local_key};
-  ibv_send_wr request{};
-  request.sg_list = &target;
-  request.num_sge = 1;
-  request.opcode = IBV_WR_RDMA_READ;
-  request.send_flags = IBV_SEND_SIGNALED;
-  request.wr.rdma.remote_addr = range.remote_address + (offset - range.offset);
-  request.wr.rdma.rkey = range.remote_key;
-  ibv_send_wr* refused = nullptr;
-  if (int cause = ibv_post_send(connection.id->qp, &request, &refused); cause != 0) {
-    return Error::from_errno("ibv_post_send", cause);
-  }
+Status yield_cpu(Reader&) {
+  ::sched_yield();
   return ok_status();
 }
+// As the pager's threads do on one CPU.
+Status sleep_in(Reader& reader) {
+  return reader.sleep();
+}
+using Wait = Status (*)(Reader&);
 
-Result<uint64_t> await_arrivals(PageSource& source) {
-  std::array<PageArrival, 16> arrivals;
+Result<double> read_page(Reader& reader, uint64_t offset, Wait wait) {
+  auto start = Clock::now();
+  VMHOP_TRY(reader.post(offset, kPage));
   for (;;) {
-    VMHOP_ASSIGN(size_t count, source.poll(arrivals));
-    uint64_t bytes = 0;
-    for (const PageArrival& arrival : std::span(arrivals).first(count))
-      bytes += arrival.range.length;
-    if (count > 0) return bytes;
-    ::sched_yield();
+    VMHOP_ASSIGN(uint64_t bytes, reader.poll());
+    if (bytes > 0) return since_us(start);
+    VMHOP_TRY(wait(reader));
   }
 }
-
-Result<double> read_one(PageSource& source, BenchPair& pair, uint64_t offset) {
-  PageRead read{{0, offset, kPage}, pair.target() + offset};
-  auto start = Clock::now();
-  VMHOP_TRY(source.post(std::span(&read, 1)));
-  VMHOP_TRY(await_arrivals(source));
-  return since_us(start);
+uint64_t scattered(const BenchPair& pair, size_t i) {
+  return (i * 977 % pair.pages()) * kPage;
 }
 
-// One page at a time, by turns: what disturbs one disturbs the other.
-struct SinglePages {
+// All memory once, unless stopped; MB/s.
+struct Bulk {
+  uint64_t read = 0;  // posted at once
+  uint64_t window = kBulkWindow;
+  const std::atomic<bool>* stop = nullptr;
+  Wait wait = yield_cpu;
+};
+Result<double> read_all(Reader& reader, uint64_t bytes, const Bulk& bulk) {
+  auto start = Clock::now();
+  uint64_t posted = 0;
+  uint64_t done = 0;
+  auto stopped = [&] { return bulk.stop != nullptr && *bulk.stop; };
+  while (done < posted || (posted < bytes && !stopped())) {
+    while (posted < bytes && !stopped() && posted - done + bulk.read <= bulk.window) {
+      VMHOP_TRY(reader.post(posted, bulk.read));
+      posted += bulk.read;
+    }
+    VMHOP_ASSIGN(uint64_t arrived, reader.poll());
+    done += arrived;
+    if (arrived == 0 && done < posted) VMHOP_TRY(bulk.wait(reader));
+  }
+  return static_cast<double>(done) / since_us(start);
+}
+
+struct Both {
   Samples bare;
   Samples source;
 };
-Result<SinglePages> measure_single(BenchPair& pair, size_t rounds) {
-  VMHOP_ASSIGN(rdma::Connection bare, pair.connection(1));
-  VMHOP_ASSIGN(auto source, pair.source(0));
-  SinglePages samples;
+
+// One page at a time, by turns: what disturbs one disturbs the other.
+Result<Both> measure_single(BenchPair& pair, size_t rounds) {
+  VMHOP_ASSIGN(auto source, source_reader(pair, 0));
+  VMHOP_ASSIGN(auto bare, bare_reader(pair, 1));
+  Both samples;
   for (size_t i = 0; i < rounds; ++i) {
-    uint64_t offset = (i * 977 % pair.pages()) * kPage;
-    const rdma::KeyedRange* range = pair.range_at(offset);
-    auto start = Clock::now();
-    VMHOP_TRY(post_bare(bare, *range, offset, kPage));
-    VMHOP_TRY(wait_for_completion(bare));
-    samples.bare.push_back(since_us(start));
-    VMHOP_ASSIGN(double took, read_one(*source, pair, offset));
-    samples.source.push_back(took);
+    VMHOP_ASSIGN(double by_hand, read_page(*bare, scattered(pair, i), yield_cpu));
+    VMHOP_ASSIGN(double by_source, read_page(*source, scattered(pair, i), yield_cpu));
+    samples.bare.push_back(by_hand);
+    samples.source.push_back(by_source);
   }
   return samples;
 }
 
-// MB/s of reading all memory once.
-Result<double> bulk_bare(BenchPair& pair, const rdma::Connection& connection) {
-  auto start = Clock::now();
-  uint64_t posted = 0;
-  uint64_t done = 0;
-  std::array<ibv_wc, 16> completions;
-  while (done < pair.bytes()) {
-    while (posted < pair.bytes() && posted - done + kBulkPiece <= kBulkWindow) {
-      VMHOP_TRY(post_bare(connection, *pair.range_at(posted), posted, kBulkPiece));
-      posted += kBulkPiece;
-    }
-    VMHOP_ASSIGN(size_t count, connection.completions.poll(completions));
-    for (const ibv_wc& completion : std::span(completions).first(count)) {
-      if (completion.status != IBV_WC_SUCCESS) return Error(ibv_wc_status_str(completion.status));
-      done += kBulkPiece;
-    }
-    if (count == 0) ::sched_yield();
-  }
-  return static_cast<double>(done) / since_us(start);
-}
-
-Result<double> bulk_source(BenchPair& pair, PageSource& source, const std::atomic<bool>* stop) {
-  auto start = Clock::now();
-  uint64_t posted = 0;
-  uint64_t done = 0;
-  while (done < pair.bytes() && (stop == nullptr || !*stop || done < posted)) {
-    bool more = posted < pair.bytes() && (stop == nullptr || !*stop);
-    while (more && posted - done + kBulkRead <= kBulkWindow && posted < pair.bytes()) {
-      PageRead read{{0, posted, kBulkRead}, pair.target() + posted};
-      VMHOP_TRY(source.post(std::span(&read, 1)));
-      posted += kBulkRead;
-    }
-    if (done == posted) break;
-    VMHOP_ASSIGN(uint64_t arrived, await_arrivals(source));
-    done += arrived;
-  }
-  return static_cast<double>(done) / since_us(start);
-}
-
-struct BulkRates {
-  Samples bare;
-  Samples source;
-};
-Result<BulkRates> measure_bulk(BenchPair& pair, size_t rounds) {
-  VMHOP_ASSIGN(rdma::Connection bare, pair.connection(3));
-  VMHOP_ASSIGN(auto source, pair.source(2));
-  BulkRates rates;
-  for (size_t i = 0; i < rounds; ++i) {
-    VMHOP_ASSIGN(double by_hand, bulk_bare(pair, bare));
-    VMHOP_ASSIGN(double by_source, bulk_source(pair, *source, nullptr));
+Result<Both> measure_bulk(BenchPair& pair) {
+  VMHOP_ASSIGN(auto source, source_reader(pair, 2));
+  VMHOP_ASSIGN(auto bare, bare_reader(pair, 3));
+  Both rates;
+  for (size_t i = 0; i < kBulkRounds; ++i) {
+    VMHOP_ASSIGN(double by_hand, read_all(*bare, pair.bytes(), {kBulkPiece}));
+    VMHOP_ASSIGN(double by_source, read_all(*source, pair.bytes(), {kBulkRead}));
     rates.bare.push_back(by_hand);
     rates.source.push_back(by_source);
   }
   return rates;
 }
 
-struct LoadedFaults {
-  Samples alone;
-  Samples loaded;
-};
-Result<LoadedFaults> measure_loaded(BenchPair& pair, size_t rounds) {
-  VMHOP_ASSIGN(auto faults, pair.source(0));
-  VMHOP_ASSIGN(auto bulk, pair.source(1));
-  LoadedFaults samples;
-  for (size_t i = 0; i < rounds; ++i) {
-    VMHOP_ASSIGN(double took, read_one(*faults, pair, i * 977 % pair.pages() * kPage));
-    samples.alone.push_back(took);
-  }
-  std::atomic<bool> stop{false};
+// Pages read while another thread reads all memory again and again (or not: a window of 0). Both
+// sleep for what they wait for.
+Result<Samples> measure_faults(BenchPair& pair, Reader& faults, Reader& bulk, size_t rounds,
+                               const Bulk& load) {
+  std::atomic<bool> stop{load.window == 0};
   Status bulk_failed;
   std::thread loader([&] {
-    while (!stop) {
-      if (auto rate = bulk_source(pair, *bulk, &stop); !rate) {
-        bulk_failed = rate.error();
-        return;
-      }
+    Bulk stoppable = load;
+    stoppable.stop = &stop;
+    stoppable.wait = sleep_in;
+    while (!stop && bulk_failed.ok()) {
+      if (auto rate = read_all(bulk, pair.bytes(), stoppable); !rate) bulk_failed = rate.error();
     }
   });
+  Samples samples;
   Status fault_failed;
   for (size_t i = 0; i < rounds && fault_failed.ok(); ++i) {
-    auto took = read_one(*faults, pair, i * 977 % pair.pages() * kPage);
-    if (took) samples.loaded.push_back(*took);
+    auto took = read_page(faults, scattered(pair, i), sleep_in);
+    if (took) samples.push_back(*took);
     if (!took) fault_failed = took.error();
   }
   stop = true;
@@ -201,45 +144,72 @@ Result<LoadedFaults> measure_loaded(BenchPair& pair, size_t rounds) {
   return samples;
 }
 
-Status run(uint64_t mib, size_t rounds, bool as_json) {
-  nlohmann::json report;
-  {
-    VMHOP_ASSIGN(auto pair, BenchPair::create(mib << 20, 4));
-    VMHOP_ASSIGN(SinglePages single, measure_single(*pair, rounds));
-    double bare = quantile(single.bare, 0.5);
-    double source = quantile(single.source, 0.5);
-    report["page_bare_us"] = bare;
-    report["page_source_us"] = source;
-    report["page_ratio"] = source / bare;
-    VMHOP_ASSIGN(BulkRates bulk, measure_bulk(*pair, 9));
-    report["bulk_bare_mb_s"] = quantile(bulk.bare, 0.5);
-    report["bulk_source_mb_s"] = quantile(bulk.source, 0.5);
-    report["bulk_ratio"] = quantile(bulk.source, 0.5) / quantile(bulk.bare, 0.5);
-    report["registered_ratio"] = pair->registered_ratio();
+// A fault read alone, and beside bulk reads with ever more bytes outstanding: bare verbs show what
+// the device makes of it.
+Result<nlohmann::json> fault_rows(uint64_t bytes, size_t rounds) {
+  VMHOP_ASSIGN(auto pair, BenchPair::create(bytes, 4));
+  VMHOP_ASSIGN(auto source_faults, source_reader(*pair, 0));
+  VMHOP_ASSIGN(auto source_bulk, source_reader(*pair, 1));
+  VMHOP_ASSIGN(auto bare_faults, bare_reader(*pair, 2));
+  VMHOP_ASSIGN(auto bare_bulk, bare_reader(*pair, 3));
+  auto rows = nlohmann::json::array();
+  for (uint64_t window : {uint64_t{0}, kBulkPiece, kBulkRead, kBulkWindow, 2 * kBulkWindow}) {
+    VMHOP_ASSIGN(Samples bare,
+                 measure_faults(*pair, *bare_faults, *bare_bulk, rounds, {kBulkPiece, window}));
+    VMHOP_ASSIGN(Samples source, measure_faults(*pair, *source_faults, *source_bulk, rounds,
+                                                {std::min(window, kBulkRead), window}));
+    rows.push_back({{"outstanding", window},
+                    {"bare_p50_us", median(bare)},
+                    {"bare_p99_us", quantile(bare, 0.99)},
+                    {"source_p50_us", median(source)},
+                    {"source_p99_us", quantile(source, 0.99)}});
   }
-  {
-    VMHOP_ASSIGN(auto pair, BenchPair::create(mib << 20, 2));
-    VMHOP_ASSIGN(LoadedFaults faults, measure_loaded(*pair, rounds));
-    report["fault_alone_p50_us"] = quantile(faults.alone, 0.5);
-    report["fault_alone_p99_us"] = quantile(faults.alone, 0.99);
-    report["fault_loaded_p50_us"] = quantile(faults.loaded, 0.5);
-    report["fault_loaded_p99_us"] = quantile(faults.loaded, 0.99);
-    report["bulk_piece_us"] =
-        static_cast<double>(kBulkPiece) / report["bulk_source_mb_s"].get<double>();
-  }
-  auto number = [&](const char* key) { return report[key].get<double>(); };
+  return rows;
+}
+
+void print(const nlohmann::json& report) {
+  auto number = [](const nlohmann::json& object, const char* key) {
+    return object[key].get<double>();
+  };
   fmt::print(stderr,
              "                          bare      page source   ratio    to reach\n"
              "4 KiB page, median    {:8.1f} µs  {:8.1f} µs   {:6.3f}   <= 1.1\n"
              "bulk reads            {:8.1f} MB/s{:8.1f} MB/s {:6.3f}   >= 0.95\n"
              "registered/populated                         {:9.3f}   <= 1.05\n"
-             "fault read            p50       p99\n"
-             "  alone           {:8.1f} µs {:8.1f} µs\n"
-             "  with bulk       {:8.1f} µs {:8.1f} µs   one bulk piece takes {:.1f} µs\n",
-             number("page_bare_us"), number("page_source_us"), number("page_ratio"),
-             number("bulk_bare_mb_s"), number("bulk_source_mb_s"), number("bulk_ratio"),
-             number("registered_ratio"), number("fault_alone_p50_us"), number("fault_alone_p99_us"),
-             number("fault_loaded_p50_us"), number("fault_loaded_p99_us"), number("bulk_piece_us"));
+             "\n"
+             "fault read beside            bare                page source\n"
+             "bulk outstanding       p50        p99        p50        p99\n",
+             number(report, "page_bare_us"), number(report, "page_source_us"),
+             number(report, "page_ratio"), number(report, "bulk_bare_mb_s"),
+             number(report, "bulk_source_mb_s"), number(report, "bulk_ratio"),
+             number(report, "registered_ratio"));
+  for (const auto& row : report["faults"]) {
+    fmt::print(stderr, "{:11} KiB {:8.1f} µs{:8.1f} µs{:8.1f} µs{:8.1f} µs\n",
+               row["outstanding"].get<uint64_t>() >> 10, number(row, "bare_p50_us"),
+               number(row, "bare_p99_us"), number(row, "source_p50_us"),
+               number(row, "source_p99_us"));
+  }
+  fmt::print(stderr, "one bulk piece of {} KiB takes {:.1f} µs\n", kBulkPiece >> 10,
+             number(report, "bulk_piece_us"));
+}
+
+Status run(uint64_t mib, size_t rounds, bool as_json) {
+  nlohmann::json report;
+  {
+    VMHOP_ASSIGN(auto pair, BenchPair::create(mib << 20, 4));
+    VMHOP_ASSIGN(Both page, measure_single(*pair, rounds));
+    report["page_bare_us"] = median(page.bare);
+    report["page_source_us"] = median(page.source);
+    report["page_ratio"] = median(page.source) / median(page.bare);
+    VMHOP_ASSIGN(Both bulk, measure_bulk(*pair));
+    report["bulk_bare_mb_s"] = median(bulk.bare);
+    report["bulk_source_mb_s"] = median(bulk.source);
+    report["bulk_ratio"] = median(bulk.source) / median(bulk.bare);
+    report["bulk_piece_us"] = static_cast<double>(kBulkPiece) / median(bulk.source);
+    report["registered_ratio"] = pair->registered_ratio();
+  }
+  VMHOP_ASSIGN(report["faults"], fault_rows(mib << 20, rounds));
+  print(report);
   if (as_json) fmt::print("{}\n", report.dump());
   return ok_status();
 }
