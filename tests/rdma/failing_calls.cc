@@ -22,6 +22,7 @@ std::optional<Script> script;
 std::atomic<int> registration_flags{0};
 thread_local ibv_qp* queue_pair = nullptr;
 std::atomic<bool> strips_on_demand{false};
+std::atomic<bool> device_removed{false};
 int (*real_query)(ibv_context*, const ibv_query_device_ex_input*, ibv_device_attr_ex*, size_t);
 
 bool fails(const char* function) {
@@ -55,6 +56,13 @@ FailingCall::~FailingCall() {
 bool FailingCall::happened() const {
   std::lock_guard lock(script_mutex);
   return script && script->happened;
+}
+
+RemovedDevice::RemovedDevice() {
+  device_removed = true;
+}
+RemovedDevice::~RemovedDevice() {
+  device_removed = false;
 }
 
 int last_registration_flags() {
@@ -104,6 +112,17 @@ WRAP(ibv_comp_channel*, nullptr, ibv_create_comp_channel, (ibv_context * device)
 WRAP(ibv_cq*, nullptr, ibv_create_cq,
      (ibv_context * device, int entries, void* context, ibv_comp_channel* channel, int vector),
      (device, entries, context, channel, vector))
+
+int __real_rdma_get_cm_event(rdma_event_channel* channel, rdma_cm_event** event);
+int __wrap_rdma_get_cm_event(rdma_event_channel* channel, rdma_cm_event** event);
+int __wrap_rdma_get_cm_event(rdma_event_channel* channel, rdma_cm_event** event) {
+  int done = __real_rdma_get_cm_event(channel, event);
+  if (done == 0 && (*event)->event == RDMA_CM_EVENT_DISCONNECTED &&
+      vmhop::testing_support::device_removed) {
+    (*event)->event = RDMA_CM_EVENT_DEVICE_REMOVAL;
+  }
+  return done;
+}
 
 int __real_rdma_create_qp(rdma_cm_id* id, ibv_pd* domain, ibv_qp_init_attr* attributes);
 int __wrap_rdma_create_qp(rdma_cm_id* id, ibv_pd* domain, ibv_qp_init_attr* attributes);

@@ -25,6 +25,16 @@ class FailingCall {
   bool happened() const;
 };
 
+// While it exists, a connection that ends looks as if its device were being removed: rxe's kernel
+// waits, when a device is removed, for the very contexts that librdmacm keeps open.
+class RemovedDevice {
+ public:
+  RemovedDevice();
+  ~RemovedDevice();
+  RemovedDevice(const RemovedDevice&) = delete;
+  RemovedDevice& operator=(const RemovedDevice&) = delete;
+};
+
 // The flags of the latest registration.
 int last_registration_flags();
 // The queue pair that was made last by this thread.

@@ -180,6 +180,30 @@ TEST(PortFailure, IsReportedByAnIdlePageSource) {
   EXPECT_THAT(done.error().message(), testing::HasSubstr("port"));
 }
 
+TEST(DeviceRemoval, IsReportedByAnIdlePageSource) {
+  auto images = some_images();
+  RdmaPair pair(images);
+  pair.establish();
+  auto source = pair.source(0);
+  RemovedDevice removed;
+  pair.end_export();
+  Status done = finish(*source);
+  ASSERT_FALSE(done.ok());
+  EXPECT_THAT(done.error().message(), testing::MatchesRegex("the RDMA device .+ was removed"));
+  EXPECT_FALSE(source->post(std::vector{read_of(pair, 2)}).ok());
+}
+
+TEST(DeviceRemoval, IsReportedByTheExportOnceForEachConnection) {
+  auto images = some_images();
+  RdmaPair pair(images);
+  pair.establish();
+  RemovedDevice removed;
+  pair.end_import();
+  ASSERT_TRUE(eventually([&] { return pair.losses().size() == 3; }));
+  EXPECT_THAT(pair.losses(),
+              testing::Each(testing::MatchesRegex("the RDMA device .+ was removed")));
+}
+
 // Completions as a device reports them that cannot get through.
 ibv_wc_status injected = IBV_WC_SUCCESS;
 int (*real_poll)(ibv_cq*, int, ibv_wc*);

@@ -12,8 +12,10 @@ RdmaPair::RdmaPair(const std::vector<MemoryImage>& images, size_t connections,
     targets_.push_back({must(RamRegion::map(image.info(), std::move(memfd), Access::kReadWrite)), 0,
                         Userfault(UniqueFd())});
   }
-  export_ =
-      must(rdma::RdmaMemoryExport::create(sources_, options, [this](const Error&) { ++losses_; }));
+  export_ = must(rdma::RdmaMemoryExport::create(sources_, options, [this](const Error& error) {
+    std::lock_guard lock(mutex_);
+    losses_.push_back(error.message());
+  }));
 }
 
 Result<RdmaOffer> RdmaPair::offer() {
@@ -43,6 +45,11 @@ Status RdmaPair::send_keys() {
 void RdmaPair::establish() {
   must(connect(must(offer())));
   must(send_keys());
+}
+
+std::vector<std::string> RdmaPair::losses() const {
+  std::lock_guard lock(mutex_);
+  return losses_;
 }
 
 std::unique_ptr<PageSource> RdmaPair::source(size_t connection,

@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -50,13 +51,15 @@ class RdmaPair {
   void end_export() { export_.reset(); }
   void end_import() { import_.reset(); }
   std::byte* target(uint32_t region) const { return targets_[region].ram.alias(); }
-  size_t losses() const { return losses_; }
+  // What on_lost was told.
+  std::vector<std::string> losses() const;
 
  private:
   size_t connections_;
   std::vector<RamRegion> sources_;
   std::vector<DestinationMemory::Region> targets_;
-  std::atomic<size_t> losses_{0};
+  mutable std::mutex mutex_;  // guards losses_
+  std::vector<std::string> losses_;
   std::unique_ptr<rdma::RdmaMemoryExport> export_;
   std::unique_ptr<rdma::RdmaMemoryImport> import_;
 };
