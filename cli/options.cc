@@ -115,9 +115,9 @@ void Reader::add_operator_commands() {
                              "If the VM has only just arrived here, wait until it is whole");
   relocate_command
       ->add_option("--prepare-timeout", relocate.prepare_seconds,
-                   "Seconds until the destination must be ready; the VM runs meanwhile")
-      ->check(CLI::Range(0.1, 3600.0))
-      ->capture_default_str();
+                   "Seconds until the destination must be ready; the VM runs meanwhile [30, and 1 "
+                   "for each GiB of RAM]")
+      ->check(CLI::Range(0.1, 3600.0));
   relocate_command
       ->add_option("--switch-timeout", relocate.switch_seconds,
                    "Seconds the VM may be stopped before it goes on here instead")

@@ -69,8 +69,10 @@ Status RelocateClient::request(const HostPort& destination, Secret key) {
                   {"plain_data", options_.plain_data},
                   {"transport", options_.transport},
                   {"wait", options_.wait},
-                  {"prepare_timeout_ms", static_cast<uint64_t>(options_.prepare_seconds * 1000)},
                   {"switch_timeout_ms", static_cast<uint64_t>(options_.switch_seconds * 1000)}};
+  if (options_.prepare_seconds) {
+    message["prepare_timeout_ms"] = static_cast<uint64_t>(*options_.prepare_seconds * 1000);
+  }
   Status sent = channel_.send(message);
   cleanse(hex);
   cleanse(message["key"].get_ref<std::string&>());

@@ -25,6 +25,13 @@ json phase(const char* name) {
 
 }  // namespace
 
+std::chrono::milliseconds default_prepare_timeout(const std::vector<RegionRecord>& regions) {
+  uint64_t bytes = 0;
+  for (const RegionRecord& region : regions)
+    bytes += region.size;
+  return std::chrono::seconds(30 + (bytes >> 30));
+}
+
 RelocationOutcome Relocation::run() {
   Status done = prepare();
   if (done) done = stop_vm();
@@ -48,7 +55,8 @@ Status Relocation::prepare() {
   VMHOP_TRY(host_.block_discards());
   discards_before_ = host_.discards();
   VMHOP_TRY(start_exporter(facts));
-  auto deadline = Clock::now() + request_.prepare_timeout;
+  auto deadline =
+      Clock::now() + request_.prepare_timeout.value_or(default_prepare_timeout(host_.regions()));
   return wait_until([this] { return prepared_; }, deadline, "preparing the destination");
 }
 

@@ -32,9 +32,14 @@ struct RelocationRequest {
   std::string key;  // hex
   bool plain_data = false;
   TransportPolicy transport;
-  std::chrono::milliseconds prepare_timeout{30'000};  // until the destination is ready
-  std::chrono::milliseconds switch_timeout{10'000};   // from STOP to the commit
+  // Until the destination is ready; unless given, what preparing this much memory may take.
+  std::optional<std::chrono::milliseconds> prepare_timeout;
+  std::chrono::milliseconds switch_timeout{10'000};  // from STOP to the commit
 };
+
+// 30 s, and a second for each GiB of RAM: finding extents takes 0.1 s per GiB (measured), and both
+// ends pin it for RDMA, the destination after the kernel has cleared it.
+std::chrono::milliseconds default_prepare_timeout(const std::vector<RegionRecord>& regions);
 
 struct RelocationLimits {
   std::chrono::milliseconds settle{10'000};     // for the exporter to answer an abort

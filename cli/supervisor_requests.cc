@@ -48,8 +48,9 @@ void Supervisor::on_relocate(ClientId client, const json& request) {
   to.key = text_of(request, "key");
   to.plain_data = flag_of(request, "plain_data", false);
   to.transport = request.value("transport", TransportPolicy());
-  to.prepare_timeout = std::chrono::milliseconds(
-      number_of(request, "prepare_timeout_ms", static_cast<uint64_t>(to.prepare_timeout.count())));
+  if (request.contains("prepare_timeout_ms")) {
+    to.prepare_timeout = std::chrono::milliseconds(number_of(request, "prepare_timeout_ms"));
+  }
   to.switch_timeout = std::chrono::milliseconds(
       number_of(request, "switch_timeout_ms", static_cast<uint64_t>(to.switch_timeout.count())));
 

@@ -61,7 +61,7 @@ TEST(Options, RelocateHasSensibleDefaults) {
   ASSERT_TRUE(line.command);
   const auto& relocate = std::get<RelocateOptions>(*line.command);
   EXPECT_EQ(relocate.destination, "there:4000");
-  EXPECT_EQ(relocate.prepare_seconds, 30);
+  EXPECT_FALSE(relocate.prepare_seconds.has_value());
   EXPECT_EQ(relocate.switch_seconds, 10);
   EXPECT_FALSE(relocate.plain_data);
 }

@@ -1,13 +1,8 @@
-#include "cli/relocation.h"
-
+// From the order to relocate to the commit, and back when that fails.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <mutex>
-
-#include "tests/cli/scripted_helper.h"
-#include "tests/cli/scripted_qemu.h"
-#include "tests/cli/temporary_directory.h"
+#include "tests/cli/relocation_fixture.h"
 
 namespace vmhop {
 namespace {
@@ -17,109 +12,6 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using Peer = ScriptedHelper::Peer;
 using std::chrono::milliseconds;
-
-class FakeHost : public RelocationHost {
- public:
-  FakeHost(std::string directory, ScriptedQemu& qemu)
-      : directory_(std::move(directory)), qemu_(qemu) {}
-
-  std::string vm_name() const override { return "vm"; }
-  std::string runtime_directory() const override { return directory_; }
-  std::vector<RegionRecord> regions() const override { return {{"vmhop-ram", 8192, 4096}}; }
-  std::vector<int> memory_fds() const override { return {0}; }
-  Result<QmpClient> connect_qmp() override {
-    if (qemu_exited) return Error("QEMU has exited", ErrorKind::kClosed);
-    return QmpClient::connect(qemu_.path(), QmpClient::Clock::now() + std::chrono::seconds(5));
-  }
-  Result<Helper> start_exporter() override {
-    note("start exporter");
-    return ScriptedHelper::start(exporter);
-  }
-  Status block_discards() override {
-    note("block discards");
-    return ok_status();
-  }
-  void allow_discards() override { note("allow discards"); }
-  // Each time one more was done, or none ever.
-  uint64_t discards() const override { return discards_go_on ? ++discards_ : discards_; }
-  bool discards_go_on = false;
-  void freeze_qemu() override { note("freeze"); }
-  void thaw_qemu() override { note("thaw"); }
-  void end_qemu() override { note("end qemu"); }
-  bool qemu_has_exited() override { return qemu_exited; }
-  bool commit_recorded() const override { return recorded; }
-  Status forget_commit() override {
-    note("forget commit");
-    recorded = false;
-    return ok_status();
-  }
-  void report(const json& event) override {
-    std::lock_guard lock(mutex_);
-    events_.push_back(event.value("event", ""));
-    if (on_event) on_event(event.value("event", ""));
-  }
-
-  std::vector<std::string> notes() const {
-    std::lock_guard lock(mutex_);
-    return notes_;
-  }
-  std::vector<std::string> events() const {
-    std::lock_guard lock(mutex_);
-    return events_;
-  }
-
-  ScriptedHelper::Script exporter;
-  std::atomic<bool> recorded{false};
-  std::atomic<bool> qemu_exited{false};
-  std::function<void(const std::string& event)> on_event;
-
- private:
-  void note(const std::string& text) {
-    std::lock_guard lock(mutex_);
-    notes_.push_back(text);
-  }
-
-  mutable uint64_t discards_ = 0;
-  std::string directory_;
-  ScriptedQemu& qemu_;
-  mutable std::mutex mutex_;  // guards the two lists
-  std::vector<std::string> notes_;
-  std::vector<std::string> events_;
-};
-
-class RelocationTest : public testing::Test {
- protected:
-  RelocationOutcome relocate() {
-    Relocation relocation(host_, *mailbox_, request_, limits_);
-    return relocation.run();
-  }
-
-  // The exporter's part up to "committed", as it should go.
-  static void commit(Peer& peer, FakeHost& host) {
-    EXPECT_EQ(peer.next(), "start");
-    peer.say({{"event", "prepared"}});
-    EXPECT_EQ(peer.next(), "read_point");
-    EXPECT_EQ(peer.next(), "source_completed");
-    host.recorded = true;
-    peer.say({{"event", "committed"}});
-  }
-
-  void expect_runs_here(const RelocationOutcome& outcome) {
-    EXPECT_EQ(outcome.end, RelocationEnd::kStaysHere) << outcome.message;
-    EXPECT_EQ(qemu_.run_state(), "running");
-    EXPECT_EQ(host_.notes().back(), "allow discards");
-    EXPECT_THAT(host_.notes(), testing::Not(testing::Contains("freeze")));
-  }
-
-  TemporaryDirectory directory_;
-  ScriptedQemu qemu_{directory_.path() + "/qmp"};
-  FakeHost host_{directory_.path(), qemu_};
-  std::unique_ptr<Mailbox> mailbox_ = Mailbox::create().value();
-  RelocationRequest request_{
-      "there", 4000, "key", false, {}, milliseconds(20'000), milliseconds(20'000)};
-  RelocationLimits limits_{milliseconds(20'000), milliseconds(2'000), milliseconds(5'000),
-                           milliseconds(50)};
-};
 
 TEST_F(RelocationTest, MovesARunningVmAndEndsDrained) {
   json start;
@@ -239,6 +131,13 @@ TEST_F(RelocationTest, AnExporterThatDiesWhilePreparingLeavesTheVmUnstopped) {
   EXPECT_EQ(qemu_.count("migrate"), 0U);
 }
 
+TEST(PrepareTimeout, GrowsWithTheRam) {
+  RegionRecord small{"a", 512 << 20, 4096};
+  RegionRecord large{"b", uint64_t{512} << 30, 4096};
+  EXPECT_EQ(default_prepare_timeout({small}), std::chrono::seconds(30));
+  EXPECT_EQ(default_prepare_timeout({small, large}), std::chrono::seconds(30 + 512));
+}
+
 TEST_F(RelocationTest, ADestinationThatIsNotReadyInTimeIsAborted) {
   request_.prepare_timeout = milliseconds(30);
   host_.exporter = [](Peer& peer) {
@@ -324,93 +223,6 @@ TEST_F(RelocationTest, AMigrationThatFailsByItselfAbortsTheExporterBeforeAnythin
   EXPECT_EQ(qemu_.count("cont"), 0U);
 }
 
-TEST_F(RelocationTest, AnExporterThatDiesWithoutARecordHasNotCommitted) {
-  host_.exporter = [](Peer& peer) {
-    peer.next();
-    peer.say({{"event", "prepared"}});
-    peer.next();
-    EXPECT_EQ(peer.next(), "source_completed");
-  };
-  RelocationOutcome outcome = relocate();
-  expect_runs_here(outcome);
-  EXPECT_EQ(qemu_.count("cont"), 1U);
-}
-
-TEST_F(RelocationTest, AnExporterThatDiesWithARecordHasCommittedAndTheVmNeverRunsHereAgain) {
-  host_.exporter = [&](Peer& peer) {
-    peer.next();
-    peer.say({{"event", "prepared"}});
-    peer.next();
-    EXPECT_EQ(peer.next(), "source_completed");
-    host_.recorded = true;
-  };
-  host_.on_event = [&](const std::string& event) {
-    if (event == "unresolved") mailbox_->put(Request::kDrop, "dropped");
-  };
-  RelocationOutcome outcome = relocate();
-  EXPECT_EQ(outcome.end, RelocationEnd::kDropped);
-  EXPECT_THAT(host_.events(), testing::Contains("unresolved"));
-  EXPECT_THAT(host_.notes(), ElementsAre("block discards", "start exporter", "freeze", "end qemu"));
-  EXPECT_EQ(qemu_.count("cont"), 0U);
-}
-
-TEST_F(RelocationTest, ACommitThatIsUnderWayMakesAnAbortVoid) {
-  host_.exporter = [&](Peer& peer) {
-    peer.next();
-    peer.say({{"event", "prepared"}});
-    peer.next();
-    EXPECT_EQ(peer.next(), "source_completed");
-    mailbox_->put(Request::kAbort, "aborted by the user");
-    EXPECT_EQ(peer.next(), "abort");
-    host_.recorded = true;
-    peer.say({{"event", "committed"}});
-    peer.say({{"event", "running"}, {"blackout_ns", 1}});
-    peer.say({{"event", "drained"}, {"report", json::object()}});
-  };
-  EXPECT_EQ(relocate().end, RelocationEnd::kDrained);
-  EXPECT_EQ(qemu_.count("cont"), 0U);
-}
-
-TEST_F(RelocationTest, AnExporterThatDoesNotAnswerTheAbortIsKilledBeforeTheVmIsResumed) {
-  limits_.settle = milliseconds(30);
-  request_.switch_timeout = milliseconds(100);
-  host_.exporter = [](Peer& peer) {
-    peer.next();
-    peer.say({{"event", "prepared"}});
-    while (!peer.next().empty()) {
-    }
-  };
-  RelocationOutcome outcome = relocate();
-  expect_runs_here(outcome);
-  EXPECT_EQ(outcome.kind, ErrorKind::kTimedOut);
-  EXPECT_EQ(qemu_.count("cont"), 1U);
-}
-
-TEST_F(RelocationTest, AVmThatIsHandedBackRunsHereAgain) {
-  host_.exporter = [&](Peer& peer) {
-    commit(peer, host_);
-    peer.say({{"event", "returned"}, {"message", "a disk is locked"}});
-  };
-  RelocationOutcome outcome = relocate();
-  EXPECT_EQ(outcome.end, RelocationEnd::kStaysHere);
-  EXPECT_THAT(outcome.message, HasSubstr("a disk is locked"));
-  EXPECT_THAT(host_.notes(), ElementsAre("block discards", "start exporter", "freeze",
-                                         "forget commit", "thaw", "allow discards"));
-  EXPECT_EQ(qemu_.run_state(), "running");
-  EXPECT_EQ(qemu_.count("announce-self"), 1U);
-}
-
-TEST_F(RelocationTest, AVmThatEndsAtTheDestinationIsNotDrained) {
-  host_.exporter = [&](Peer& peer) {
-    commit(peer, host_);
-    peer.say({{"event", "running"}, {"blackout_ns", 1}});
-    peer.say({{"event", "ended"}, {"reason", "guest-shutdown"}});
-  };
-  RelocationOutcome outcome = relocate();
-  EXPECT_EQ(outcome.end, RelocationEnd::kEndedThere);
-  EXPECT_EQ(outcome.message, "guest-shutdown");
-}
-
 TEST_F(RelocationTest, AQemuThatExitsWhilePreparingIsNotRelocated) {
   host_.exporter = [&](Peer& peer) {
     peer.next();
@@ -420,38 +232,6 @@ TEST_F(RelocationTest, AQemuThatExitsWhilePreparingIsNotRelocated) {
     peer.say({{"event", "aborted"}});
   };
   EXPECT_EQ(relocate().end, RelocationEnd::kVmGone);
-}
-
-TEST_F(RelocationTest, ASupervisorThatIsEndedAfterTheCommitLeavesTheExporterAlone) {
-  host_.exporter = [&](Peer& peer) {
-    commit(peer, host_);
-    peer.say({{"event", "running"}, {"blackout_ns", 1}});
-    mailbox_->put(Request::kTerminate, "SIGTERM");
-    EXPECT_EQ(peer.next(), "");  // told nothing, only left
-  };
-  EXPECT_EQ(relocate().end, RelocationEnd::kLeft);
-  EXPECT_THAT(host_.notes(), ElementsAre("block discards", "start exporter", "freeze", "end qemu"));
-}
-
-TEST_F(RelocationTest, ASupervisorThatIsEndedBeforeTheVmRunsThereLeavesQemuFrozen) {
-  host_.exporter = [&](Peer& peer) {
-    commit(peer, host_);
-    mailbox_->put(Request::kTerminate, "SIGTERM");
-    EXPECT_EQ(peer.next(), "");  // told nothing, only left
-  };
-  EXPECT_EQ(relocate().end, RelocationEnd::kLeft);
-  EXPECT_THAT(host_.notes(), ElementsAre("block discards", "start exporter", "freeze"));
-}
-
-TEST_F(RelocationTest, DroppingIsTheExportersToDo) {
-  host_.exporter = [&](Peer& peer) {
-    commit(peer, host_);
-    peer.say({{"event", "running"}, {"blackout_ns", 1}});
-    mailbox_->put(Request::kDrop, "dropped");
-    EXPECT_EQ(peer.next(), "drop");
-    peer.say({{"event", "dropped"}});
-  };
-  EXPECT_EQ(relocate().end, RelocationEnd::kDropped);
 }
 
 TEST_F(RelocationTest, TheUsersMigrationSettingsAreBackAfterARollback) {

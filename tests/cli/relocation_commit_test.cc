@@ -1,0 +1,136 @@
+// Whose the VM is, once a commit may have been made.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/cli/relocation_fixture.h"
+
+namespace vmhop {
+namespace {
+
+using nlohmann::json;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using Peer = ScriptedHelper::Peer;
+using std::chrono::milliseconds;
+
+TEST_F(RelocationTest, AnExporterThatDiesWithoutARecordHasNotCommitted) {
+  host_.exporter = [](Peer& peer) {
+    peer.next();
+    peer.say({{"event", "prepared"}});
+    peer.next();
+    EXPECT_EQ(peer.next(), "source_completed");
+  };
+  RelocationOutcome outcome = relocate();
+  expect_runs_here(outcome);
+  EXPECT_EQ(qemu_.count("cont"), 1U);
+}
+
+TEST_F(RelocationTest, AnExporterThatDiesWithARecordHasCommittedAndTheVmNeverRunsHereAgain) {
+  host_.exporter = [&](Peer& peer) {
+    peer.next();
+    peer.say({{"event", "prepared"}});
+    peer.next();
+    EXPECT_EQ(peer.next(), "source_completed");
+    host_.recorded = true;
+  };
+  host_.on_event = [&](const std::string& event) {
+    if (event == "unresolved") mailbox_->put(Request::kDrop, "dropped");
+  };
+  RelocationOutcome outcome = relocate();
+  EXPECT_EQ(outcome.end, RelocationEnd::kDropped);
+  EXPECT_THAT(host_.events(), testing::Contains("unresolved"));
+  EXPECT_THAT(host_.notes(), ElementsAre("block discards", "start exporter", "freeze", "end qemu"));
+  EXPECT_EQ(qemu_.count("cont"), 0U);
+}
+
+TEST_F(RelocationTest, ACommitThatIsUnderWayMakesAnAbortVoid) {
+  host_.exporter = [&](Peer& peer) {
+    peer.next();
+    peer.say({{"event", "prepared"}});
+    peer.next();
+    EXPECT_EQ(peer.next(), "source_completed");
+    mailbox_->put(Request::kAbort, "aborted by the user");
+    EXPECT_EQ(peer.next(), "abort");
+    host_.recorded = true;
+    peer.say({{"event", "committed"}});
+    peer.say({{"event", "running"}, {"blackout_ns", 1}});
+    peer.say({{"event", "drained"}, {"report", json::object()}});
+  };
+  EXPECT_EQ(relocate().end, RelocationEnd::kDrained);
+  EXPECT_EQ(qemu_.count("cont"), 0U);
+}
+
+TEST_F(RelocationTest, AnExporterThatDoesNotAnswerTheAbortIsKilledBeforeTheVmIsResumed) {
+  limits_.settle = milliseconds(30);
+  request_.switch_timeout = milliseconds(100);
+  host_.exporter = [](Peer& peer) {
+    peer.next();
+    peer.say({{"event", "prepared"}});
+    while (!peer.next().empty()) {
+    }
+  };
+  RelocationOutcome outcome = relocate();
+  expect_runs_here(outcome);
+  EXPECT_EQ(outcome.kind, ErrorKind::kTimedOut);
+  EXPECT_EQ(qemu_.count("cont"), 1U);
+}
+
+TEST_F(RelocationTest, AVmThatIsHandedBackRunsHereAgain) {
+  host_.exporter = [&](Peer& peer) {
+    commit(peer, host_);
+    peer.say({{"event", "returned"}, {"message", "a disk is locked"}});
+  };
+  RelocationOutcome outcome = relocate();
+  EXPECT_EQ(outcome.end, RelocationEnd::kStaysHere);
+  EXPECT_THAT(outcome.message, HasSubstr("a disk is locked"));
+  EXPECT_THAT(host_.notes(), ElementsAre("block discards", "start exporter", "freeze",
+                                         "forget commit", "thaw", "allow discards"));
+  EXPECT_EQ(qemu_.run_state(), "running");
+  EXPECT_EQ(qemu_.count("announce-self"), 1U);
+}
+
+TEST_F(RelocationTest, AVmThatEndsAtTheDestinationIsNotDrained) {
+  host_.exporter = [&](Peer& peer) {
+    commit(peer, host_);
+    peer.say({{"event", "running"}, {"blackout_ns", 1}});
+    peer.say({{"event", "ended"}, {"reason", "guest-shutdown"}});
+  };
+  RelocationOutcome outcome = relocate();
+  EXPECT_EQ(outcome.end, RelocationEnd::kEndedThere);
+  EXPECT_EQ(outcome.message, "guest-shutdown");
+}
+
+TEST_F(RelocationTest, ASupervisorThatIsEndedAfterTheCommitLeavesTheExporterAlone) {
+  host_.exporter = [&](Peer& peer) {
+    commit(peer, host_);
+    peer.say({{"event", "running"}, {"blackout_ns", 1}});
+    mailbox_->put(Request::kTerminate, "SIGTERM");
+    EXPECT_EQ(peer.next(), "");  // told nothing, only left
+  };
+  EXPECT_EQ(relocate().end, RelocationEnd::kLeft);
+  EXPECT_THAT(host_.notes(), ElementsAre("block discards", "start exporter", "freeze", "end qemu"));
+}
+
+TEST_F(RelocationTest, ASupervisorThatIsEndedBeforeTheVmRunsThereLeavesQemuFrozen) {
+  host_.exporter = [&](Peer& peer) {
+    commit(peer, host_);
+    mailbox_->put(Request::kTerminate, "SIGTERM");
+    EXPECT_EQ(peer.next(), "");  // told nothing, only left
+  };
+  EXPECT_EQ(relocate().end, RelocationEnd::kLeft);
+  EXPECT_THAT(host_.notes(), ElementsAre("block discards", "start exporter", "freeze"));
+}
+
+TEST_F(RelocationTest, DroppingIsTheExportersToDo) {
+  host_.exporter = [&](Peer& peer) {
+    commit(peer, host_);
+    peer.say({{"event", "running"}, {"blackout_ns", 1}});
+    mailbox_->put(Request::kDrop, "dropped");
+    EXPECT_EQ(peer.next(), "drop");
+    peer.say({{"event", "dropped"}});
+  };
+  EXPECT_EQ(relocate().end, RelocationEnd::kDropped);
+}
+
+}  // namespace
+}  // namespace vmhop

@@ -1,0 +1,123 @@
+// A relocation against a scripted QEMU and a scripted exporter.
+#pragma once
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "cli/relocation.h"
+#include "tests/cli/scripted_helper.h"
+#include "tests/cli/scripted_qemu.h"
+#include "tests/cli/temporary_directory.h"
+
+namespace vmhop {
+
+class FakeHost : public RelocationHost {
+ public:
+  FakeHost(std::string directory, ScriptedQemu& qemu)
+      : directory_(std::move(directory)), qemu_(qemu) {}
+
+  std::string vm_name() const override { return "vm"; }
+  std::string runtime_directory() const override { return directory_; }
+  std::vector<RegionRecord> regions() const override { return {{"vmhop-ram", 8192, 4096}}; }
+  std::vector<int> memory_fds() const override { return {0}; }
+  Result<QmpClient> connect_qmp() override {
+    if (qemu_exited) return Error("QEMU has exited", ErrorKind::kClosed);
+    return QmpClient::connect(qemu_.path(), QmpClient::Clock::now() + std::chrono::seconds(5));
+  }
+  Result<Helper> start_exporter() override {
+    note("start exporter");
+    return ScriptedHelper::start(exporter);
+  }
+  Status block_discards() override {
+    note("block discards");
+    return ok_status();
+  }
+  void allow_discards() override { note("allow discards"); }
+  // Each time one more was done, or none ever.
+  uint64_t discards() const override { return discards_go_on ? ++discards_ : discards_; }
+  bool discards_go_on = false;
+  void freeze_qemu() override { note("freeze"); }
+  void thaw_qemu() override { note("thaw"); }
+  void end_qemu() override { note("end qemu"); }
+  bool qemu_has_exited() override { return qemu_exited; }
+  bool commit_recorded() const override { return recorded; }
+  Status forget_commit() override {
+    note("forget commit");
+    recorded = false;
+    return ok_status();
+  }
+  void report(const nlohmann::json& event) override {
+    std::lock_guard lock(mutex_);
+    events_.push_back(event.value("event", ""));
+    if (on_event) on_event(event.value("event", ""));
+  }
+
+  std::vector<std::string> notes() const {
+    std::lock_guard lock(mutex_);
+    return notes_;
+  }
+  std::vector<std::string> events() const {
+    std::lock_guard lock(mutex_);
+    return events_;
+  }
+
+  ScriptedHelper::Script exporter;
+  std::atomic<bool> recorded{false};
+  std::atomic<bool> qemu_exited{false};
+  std::function<void(const std::string& event)> on_event;
+
+ private:
+  void note(const std::string& text) {
+    std::lock_guard lock(mutex_);
+    notes_.push_back(text);
+  }
+
+  mutable uint64_t discards_ = 0;
+  std::string directory_;
+  ScriptedQemu& qemu_;
+  mutable std::mutex mutex_;  // guards the two lists
+  std::vector<std::string> notes_;
+  std::vector<std::string> events_;
+};
+
+class RelocationTest : public testing::Test {
+ protected:
+  RelocationOutcome relocate() {
+    Relocation relocation(host_, *mailbox_, request_, limits_);
+    return relocation.run();
+  }
+
+  // The exporter's part up to "committed", as it should go.
+  static void commit(ScriptedHelper::Peer& peer, FakeHost& host) {
+    EXPECT_EQ(peer.next(), "start");
+    peer.say({{"event", "prepared"}});
+    EXPECT_EQ(peer.next(), "read_point");
+    EXPECT_EQ(peer.next(), "source_completed");
+    host.recorded = true;
+    peer.say({{"event", "committed"}});
+  }
+
+  void expect_runs_here(const RelocationOutcome& outcome) {
+    EXPECT_EQ(outcome.end, RelocationEnd::kStaysHere) << outcome.message;
+    EXPECT_EQ(qemu_.run_state(), "running");
+    EXPECT_EQ(host_.notes().back(), "allow discards");
+    EXPECT_THAT(host_.notes(), testing::Not(testing::Contains("freeze")));
+  }
+
+  TemporaryDirectory directory_;
+  ScriptedQemu qemu_{directory_.path() + "/qmp"};
+  FakeHost host_{directory_.path(), qemu_};
+  std::unique_ptr<Mailbox> mailbox_ = Mailbox::create().value();
+  RelocationRequest request_{
+      "there", 4000, "key", false, {}, std::chrono::milliseconds(20'000), std::chrono::milliseconds(20'000)};
+  RelocationLimits limits_{std::chrono::milliseconds(20'000), std::chrono::milliseconds(2'000), std::chrono::milliseconds(5'000),
+                           std::chrono::milliseconds(50)};
+};
+
+}  // namespace vmhop
