@@ -10,24 +10,14 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <iterator>
 
 #include "backend/session/key.h"
 #include "backend/session/limits.h"
-#include "rdma/registrar.h"
-#include "rdma/registration_plan.h"
 
 namespace vmhop::rdma {
 namespace {
 
 constexpr int kBacklog = 16;
-
-bool offers_on_demand_reads(ibv_context* device) {
-  ibv_device_attr_ex attributes{};
-  if (ibv_query_device_ex(device, nullptr, &attributes) != 0) return false;
-  return (attributes.odp_caps.general_caps & IBV_ODP_SUPPORT) != 0 &&
-         (attributes.odp_caps.per_transport_caps.rc_odp_caps & IBV_ODP_SUPPORT_READ) != 0;
-}
 
 uint8_t most_incoming_reads(ibv_context* device) {
   ibv_device_attr attributes{};
@@ -245,9 +235,8 @@ Status RdmaMemoryExport::choose_device(ibv_context* device) {
     return errorf("it came by {}, the others by {}", device_name(device),
                   device_name(domain_->context));
   }
-  registered_.clear();
-  registered_.resize(regions_.size());
   VMHOP_ASSIGN(domain_, allocate_domain(device));
+  memory_.move_to(domain_);
   return ok_status();
 }
 
@@ -263,87 +252,6 @@ void RdmaMemoryExport::on_ended(rdma_cm_id* id, const Error& error) {
     changed_.notify_all();
   }
   if (ended.established) on_lost_(error);
-}
-
-int RdmaMemoryExport::access_flags() const {
-  int flags = IBV_ACCESS_REMOTE_READ;
-  if (!options_.on_demand_paging) return flags;
-  if (offers_on_demand_reads(domain_->context)) return flags | IBV_ACCESS_ON_DEMAND;
-  spdlog::warn("{} offers no on-demand paging of reads: the memory is pinned",
-               device_name(domain_->context));
-  return flags;
-}
-
-Result<std::vector<MemoryKeys>> RdmaMemoryExport::register_memory(
-    std::span<const ExtentList> extents) {
-  ProtectionDomain domain;
-  int access = 0;
-  {
-    std::lock_guard lock(mutex_);
-    if (!domain_) return Error("nobody has connected yet: there is no device to register with");
-    domain = domain_;
-    access = access_flags();
-  }
-  std::vector<MemoryKeys> added;
-  for (uint32_t region = 0; region < regions_.size(); ++region) {
-    ExtentList known;
-    {
-      std::lock_guard lock(mutex_);
-      known = registered_[region].pieces;
-    }
-    std::sort(known.begin(), known.end(),
-              [](const Extent& a, const Extent& b) { return a.offset < b.offset; });
-    known = merge_gaps(known, 0);
-    RegistrationLimits limits;
-    limits.max_piece = std::max<uint64_t>(limits.max_piece, regions_[region].info().page_size);
-    // Later additions must not reach into what is there.
-    if (!known.empty()) limits.gap_share = 0;
-    ExtentList pieces = plan_registration(difference(extents[region], known), limits);
-    auto registered = register_pieces(domain, regions_[region].alias(), pieces, access);
-    if (!registered) {
-      return registered.error().with("registering region " + regions_[region].info().id);
-    }
-    std::lock_guard lock(mutex_);
-    if (domain != domain_) return Error("the destination came back by another device");
-    Registered& entry = registered_[region];
-    size_t first = entry.pieces.size();
-    entry.pieces.insert(entry.pieces.end(), pieces.begin(), pieces.end());
-    std::move(registered->begin(), registered->end(), std::back_inserter(entry.regions));
-    MemoryKeys keys = keys_of(region, entry, first);
-    if (!keys.ranges.empty()) added.push_back(std::move(keys));
-  }
-  return added;
-}
-
-MemoryKeys RdmaMemoryExport::keys_of(uint32_t region, const Registered& registered,
-                                     size_t first) const {
-  MemoryKeys keys;
-  keys.region = region;
-  auto base = reinterpret_cast<uint64_t>(regions_[region].alias());
-  for (size_t i = first; i < registered.pieces.size(); ++i) {
-    const Extent& piece = registered.pieces[i];
-    keys.ranges.push_back(
-        {piece.offset, piece.length, base + piece.offset, registered.regions[i].remote_key()});
-  }
-  return keys;
-}
-
-std::vector<MemoryKeys> RdmaMemoryExport::keys() const {
-  std::lock_guard lock(mutex_);
-  std::vector<MemoryKeys> all;
-  for (uint32_t region = 0; region < registered_.size(); ++region) {
-    MemoryKeys keys = keys_of(region, registered_[region], 0);
-    if (!keys.ranges.empty()) all.push_back(std::move(keys));
-  }
-  return all;
-}
-
-uint64_t RdmaMemoryExport::registered_bytes() const {
-  std::lock_guard lock(mutex_);
-  uint64_t bytes = 0;
-  for (const Registered& region : registered_)
-    bytes += total_length(region.pieces);
-  return bytes;
 }
 
 std::string RdmaMemoryExport::device() const {

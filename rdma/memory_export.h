@@ -9,6 +9,7 @@
 
 #include "backend/one_sided.h"
 #include "rdma/connection.h"
+#include "rdma/registered_memory.h"
 #include "rdma/ticket.h"
 #include "rdma/verbs.h"
 
@@ -25,9 +26,11 @@ class RdmaMemoryExport final : public MemoryExport {
 
   Result<RdmaOffer> offer(size_t connections, const std::string& near) override;
   Status await_connections(std::chrono::milliseconds timeout) override;
-  Result<std::vector<MemoryKeys>> register_memory(std::span<const ExtentList> extents) override;
-  std::vector<MemoryKeys> keys() const override;
-  uint64_t registered_bytes() const override;
+  Result<std::vector<MemoryKeys>> register_memory(std::span<const ExtentList> extents) override {
+    return memory_.add(extents);
+  }
+  std::vector<MemoryKeys> keys() const override { return memory_.keys(); }
+  uint64_t registered_bytes() const override { return memory_.bytes(); }
   std::string device() const override;
 
  private:
@@ -37,18 +40,12 @@ class RdmaMemoryExport final : public MemoryExport {
     CmId id;
     bool established = false;
   };
-  struct Registered {
-    ExtentList pieces;
-    std::vector<MemoryRegion> regions;  // one for each piece
-  };
 
   RdmaMemoryExport(std::span<const RamRegion> regions, OneSidedTransport::ExportOptions options,
                    std::function<void(const Error&)> on_lost, EventFd stop)
-      : regions_(regions),
-        options_(options),
+      : memory_(regions, options.on_demand_paging),
         on_lost_(std::move(on_lost)),
-        stop_(std::move(stop)),
-        registered_(regions.size()) {}
+        stop_(std::move(stop)) {}
 
   Status listen();
   void serve();
@@ -57,11 +54,8 @@ class RdmaMemoryExport final : public MemoryExport {
   Status accept(CmId id, uint16_t connection, uint8_t their_depth);
   void on_ended(rdma_cm_id* id, const Error& error);
   Status choose_device(ibv_context* device);
-  int access_flags() const;
-  MemoryKeys keys_of(uint32_t region, const Registered& registered, size_t first) const;
 
-  std::span<const RamRegion> regions_;
-  OneSidedTransport::ExportOptions options_;
+  RegisteredMemory memory_;
   std::function<void(const Error&)> on_lost_;
   EventFd stop_;
   EventChannel events_;
@@ -76,7 +70,6 @@ class RdmaMemoryExport final : public MemoryExport {
   std::vector<bool> used_;
   std::map<rdma_cm_id*, Accepted> accepted_;
   std::optional<Error> refused_because_;  // of a peer that had a ticket
-  std::vector<Registered> registered_;    // by region
   CmId listener_;
 };
 

@@ -114,10 +114,15 @@ class RelocationTest : public testing::Test {
   ScriptedQemu qemu_{directory_.path() + "/qmp"};
   FakeHost host_{directory_.path(), qemu_};
   std::unique_ptr<Mailbox> mailbox_ = Mailbox::create().value();
-  RelocationRequest request_{
-      "there", 4000, "key", false, {}, std::chrono::milliseconds(20'000), std::chrono::milliseconds(20'000)};
-  RelocationLimits limits_{std::chrono::milliseconds(20'000), std::chrono::milliseconds(2'000), std::chrono::milliseconds(5'000),
-                           std::chrono::milliseconds(50)};
+  RelocationRequest request_{"there",
+                             4000,
+                             "key",
+                             false,
+                             {},
+                             std::chrono::milliseconds(20'000),
+                             std::chrono::milliseconds(20'000)};
+  RelocationLimits limits_{std::chrono::milliseconds(20'000), std::chrono::milliseconds(2'000),
+                           std::chrono::milliseconds(5'000), std::chrono::milliseconds(50)};
 };
 
 }  // namespace vmhop
