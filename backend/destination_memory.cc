@@ -1,5 +1,7 @@
 #include "backend/destination_memory.h"
 
+#include <unistd.h>
+
 namespace vmhop {
 namespace {
 
@@ -7,6 +9,11 @@ struct Pages {
   uint64_t first;
   uint64_t count;
 };
+
+uint64_t base_page_size() {
+  static const auto size = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  return size;
+}
 
 Pages pages_of(const PageRange& range, uint64_t page_size) {
   return {range.offset / page_size, range.length / page_size};
@@ -23,6 +30,10 @@ std::optional<DestinationMemory::Page> DestinationMemory::locate(uint64_t addres
   return std::nullopt;
 }
 
+void DestinationMemory::count_resident(uint32_t region, uint64_t pages) const {
+  counters_[region].resident_pages.fetch_add(pages, std::memory_order_relaxed);
+}
+
 Status DestinationMemory::install_read(const PageRange& range) const {
   Pages pages = pages_of(range, page_size(range.region));
   PageStates& page_states = states(range.region);
@@ -30,6 +41,7 @@ Status DestinationMemory::install_read(const PageRange& range) const {
   VMHOP_TRY(regions_[range.region].userfault.install(address_of(range), range.length,
                                                      page_size(range.region)));
   page_states.set_resident(pages.first, pages.count);
+  count_resident(range.region, pages.count);
   return ok_status();
 }
 
@@ -54,9 +66,17 @@ Status DestinationMemory::install_present(const Page& page) const {
 }
 
 Status DestinationMemory::install_hole(const Page& page) const {
-  VMHOP_TRY(regions_[page.region].userfault.install_zero(
-      address_of(range_of(page.region, page.page, 1)), page_size(page.region)));
+  PageRange range = range_of(page.region, page.page, 1);
+  const Userfault& userfault = regions_[page.region].userfault;
+  if (range.length == base_page_size()) {
+    VMHOP_TRY(userfault.install_zero(address_of(range), range.length));
+  } else {
+    // Of huge pages the kernel installs no zeros, but it clears the one that the alias touches.
+    (void)*static_cast<volatile const std::byte*>(target_of(range));
+    VMHOP_TRY(userfault.install(address_of(range), range.length, range.length));
+  }
   states(page.region).set_resident(page.page, 1);
+  count_resident(page.region, 1);
   return ok_status();
 }
 
@@ -73,9 +93,11 @@ Result<uint64_t> DestinationMemory::take_over() const {
           VMHOP_TRY(install_present({region, page}));
           page_states.set_resident(page, 1);
           ++resident;
+          count_resident(region, 1);
           break;
         case PageState::kResident:
           ++resident;
+          count_resident(region, 1);
           break;
         case PageState::kAbsent:
         case PageState::kHole:

@@ -2,6 +2,7 @@
 // the state of each page. The one place where pages change state.
 #pragma once
 
+#include <atomic>
 #include <optional>
 #include <vector>
 
@@ -23,7 +24,7 @@ class DestinationMemory {
 
   // `page_map` must outlive this and have the same regions in the same order.
   DestinationMemory(std::vector<Region> regions, PageMap& page_map)
-      : regions_(std::move(regions)), page_map_(page_map) {}
+      : regions_(std::move(regions)), page_map_(page_map), counters_(regions_.size()) {}
 
   std::span<const Region> regions() const { return regions_; }
   PageStates& states(uint32_t region) const { return page_map_.region(region); }
@@ -42,6 +43,16 @@ class DestinationMemory {
   }
   std::byte* target_of(const PageRange& range) const {
     return regions_[range.region].ram.alias() + range.offset;
+  }
+
+  // For whoever asks how far a region is; each value is right by itself.
+  struct Counters {
+    std::atomic<uint64_t> resident_pages{0};
+    std::atomic<uint64_t> faults{0};  // events read
+  };
+  const Counters& counters(uint32_t region) const { return counters_[region]; }
+  void count_faults(uint32_t region, uint64_t faults) const {
+    counters_[region].faults.fetch_add(faults, std::memory_order_relaxed);
   }
 
   // (owner) The bytes of these pages are complete: filled, installed, resident.
@@ -69,8 +80,11 @@ class DestinationMemory {
     return regions_[range.region].address + range.offset;
   }
 
+  void count_resident(uint32_t region, uint64_t pages) const;
+
   std::vector<Region> regions_;
   PageMap& page_map_;
+  mutable std::vector<Counters> counters_;  // by region
 };
 
 }  // namespace vmhop

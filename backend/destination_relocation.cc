@@ -247,7 +247,15 @@ void DestinationRelocation::check_drained() {
   nlohmann::json report = progress_to_json(progress);
   report["drained_ns"] = drained_after_running_ns_;
   report["transport"] = delivery_->transport();
-  tell_({{"event", "drained"}, {"report", report}});
+  tell_({{"event", "drained"}, {"report", report}, {"regions", regions_json()}});
+}
+
+// For QEMU's front, which shows it.
+nlohmann::json DestinationRelocation::regions_json() const {
+  auto regions = nlohmann::json::array();
+  for (const Pager::RegionProgress& region : delivery_->region_progress())
+    regions.push_back({{"resident", region.resident}, {"faults", region.faults}});
+  return regions;
 }
 
 void DestinationRelocation::start_progress() {
@@ -256,6 +264,7 @@ void DestinationRelocation::start_progress() {
   link_->send(progress);
   nlohmann::json event = progress_to_json(progress);
   event["event"] = "progress";
+  event["regions"] = regions_json();
   tell_(event);
   loop_.after(kProgressInterval, [this, alive = alive_] {
     if (*alive) start_progress();

@@ -84,6 +84,7 @@ class DestinationRelocation {
 
   void check_drained();
   void start_progress();
+  nlohmann::json regions_json() const;
   void set_state(DestinationState state);
   void stop_with(const nlohmann::json& event);
 

@@ -110,11 +110,12 @@ Result<bool> FaultHandler::take_mail() {
 
 Result<bool> FaultHandler::take_faults() {
   bool any = false;
-  for (const auto& region : memory_.regions()) {
+  for (uint32_t region = 0; region < memory_.regions().size(); ++region) {
     std::array<uint64_t, 16> addresses;
-    VMHOP_ASSIGN(size_t count, region.userfault.read_faults(addresses));
+    VMHOP_ASSIGN(size_t count, memory_.regions()[region].userfault.read_faults(addresses));
     if (count == 0) continue;
     any = true;
+    memory_.count_faults(region, count);
     auto seen = Clock::now();
     counters_.faults.fetch_add(count, std::memory_order_relaxed);
     for (size_t i = 0; i < count; ++i) {

@@ -161,11 +161,11 @@ void PageDelivery::attach_lanes() {
 
 // With RDMA a lane is only asked for what no key covers.
 std::unique_ptr<PageSource> PageDelivery::make_source(AcceptedLane& lane) {
-  uint32_t page_size = options_.regions.front().page_size;
+  std::vector<uint32_t> page_sizes;
   for (const RegionInfo& region : options_.regions)
-    page_size = std::min(page_size, region.page_size);
+    page_sizes.push_back(region.page_size);
   std::unique_ptr<PageSource> by_name =
-      std::make_unique<TcpPageSource>(std::move(lane.stream), page_size);
+      std::make_unique<TcpPageSource>(std::move(lane.stream), std::move(page_sizes));
   if (!import_) return by_name;
   size_t connection = lane.id.kind == LaneKind::kFault ? 0 : size_t{1} + lane.id.index;
   auto source = import_->take_source(connection, std::move(by_name));

@@ -60,6 +60,7 @@ class PageDelivery {
   bool drained() const { return pager_->drained(); }
   Status finish();
   Progress progress() const { return pager_->progress(); }
+  std::vector<Pager::RegionProgress> region_progress() const { return pager_->region_progress(); }
   const PagerCounters& counters() const { return pager_->counters(); }
   // Of the latest link: "tcp" or "rdma", and for people by which way.
   const std::string& transport() const { return transport_; }

@@ -125,6 +125,17 @@ uint64_t Pager::pages_here(const Progress& progress) const {
   return std::min(here, progress.pages_total - 1);
 }
 
+std::vector<Pager::RegionProgress> Pager::region_progress() const {
+  std::vector<RegionProgress> all;
+  for (uint32_t region = 0; region < memory_.regions().size(); ++region) {
+    const DestinationMemory::Counters& counters = memory_.counters(region);
+    all.push_back(
+        {counters.resident_pages.load(std::memory_order_relaxed) * memory_.page_size(region),
+         counters.faults.load(std::memory_order_relaxed)});
+  }
+  return all;
+}
+
 Progress Pager::progress() const {
   auto load = [](const std::atomic<uint64_t>& value) {
     return value.load(std::memory_order_relaxed);

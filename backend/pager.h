@@ -51,6 +51,12 @@ class Pager {
   Status finish();
 
   Progress progress() const;
+  // Of each region, in their order.
+  struct RegionProgress {
+    uint64_t resident = 0;  // bytes
+    uint64_t faults = 0;
+  };
+  std::vector<RegionProgress> region_progress() const;
   const PagerCounters& counters() const { return counters_; }
   const DestinationMemory& memory() const { return memory_; }
 

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <bit>
 #include <cerrno>
 #include <cstring>
 
@@ -42,8 +43,10 @@ Result<UniqueFd> UniqueFd::duplicate() const {
   return UniqueFd(copy);
 }
 
-Result<UniqueFd> create_memfd(const std::string& name, uint64_t size) {
-  UniqueFd fd(::memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING));
+namespace {
+
+Result<UniqueFd> create_sized_memfd(const std::string& name, uint64_t size, unsigned flags) {
+  UniqueFd fd(::memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING | flags));
   if (!fd.valid()) return Error::from_errno("memfd_create " + name, errno);
   if (::ftruncate(fd.get(), static_cast<off_t>(size)) != 0) {
     return Error::from_errno(fmt::format("sizing memory file {} to {} bytes", name, size), errno);
@@ -52,6 +55,21 @@ Result<UniqueFd> create_memfd(const std::string& name, uint64_t size) {
     return Error::from_errno("sealing the size of memory file " + name, errno);
   }
   return fd;
+}
+
+}  // namespace
+
+Result<UniqueFd> create_memfd(const std::string& name, uint64_t size) {
+  return create_sized_memfd(name, size, 0);
+}
+
+Result<UniqueFd> create_huge_memfd(const std::string& name, uint64_t size, uint64_t page_size) {
+  unsigned flags = MFD_HUGETLB;
+  if (page_size != 0) {
+    if (!std::has_single_bit(page_size)) return refusedf("pages of {} bytes", page_size);
+    flags |= static_cast<unsigned>(std::countr_zero(page_size)) << MAP_HUGE_SHIFT;
+  }
+  return create_sized_memfd(name, size, flags);
 }
 
 Result<EventFd> EventFd::create() {

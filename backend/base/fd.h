@@ -39,6 +39,8 @@ class UniqueFd {
 
 // A sealed-size anonymous shared memory file of `size` bytes, named `name` in /proc.
 Result<UniqueFd> create_memfd(const std::string& name, uint64_t size);
+// ... of huge pages (hugetlb): of `page_size` bytes, or of the system's default size if that is 0.
+Result<UniqueFd> create_huge_memfd(const std::string& name, uint64_t size, uint64_t page_size);
 
 // A counter that makes poll() return: notify() from any thread, drain() by the one that polls.
 class EventFd {

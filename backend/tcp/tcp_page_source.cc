@@ -26,10 +26,13 @@ Status TcpPageSource::post(std::span<const PageRead> reads) {
     size_t count = std::min<size_t>(reads.size(), tcp::kMaxRangesPerRequest);
     append(outgoing_, tcp::RequestHeader{tcp::kRequestMagic, static_cast<uint32_t>(count)});
     for (const PageRead& read : reads.first(count)) {
+      if (read.range.region >= page_sizes_.size()) {
+        return refusedf("region {} is none of the source's", read.range.region);
+      }
       append(outgoing_,
              tcp::RequestRange{read.range.region, static_cast<uint32_t>(read.range.length),
                                read.range.offset});
-      outstanding_.push_back(read);
+      outstanding_.push(read);
     }
     reads = reads.subspan(count);
   }
@@ -64,8 +67,10 @@ Result<size_t> TcpPageSource::poll(std::span<PageArrival> arrivals) {
 
 size_t TcpPageSource::emit(std::span<PageArrival> arrivals) {
   size_t count = std::min(arrivals.size(), ready_.size());
-  std::copy_n(ready_.begin(), count, arrivals.begin());
-  ready_.erase(ready_.begin(), ready_.begin() + static_cast<ptrdiff_t>(count));
+  for (PageArrival& arrival : arrivals.first(count)) {
+    arrival = ready_.front();
+    ready_.pop();
+  }
   return count;
 }
 
@@ -83,7 +88,7 @@ Result<bool> TcpPageSource::receive() {
       buffers[used++] = {head + stage_received_, first_length};
       // One page, alone in flight: it has one run, so whatever follows the head is its data. A
       // longer read may have more runs, and their list must not land in the target.
-      if (outstanding_.size() == 1 && outstanding_.front().range.length == page_size_) {
+      if (outstanding_.size() == 1 && outstanding_.front().range.length == page_size()) {
         buffers[used++] = {outstanding_.front().target, outstanding_.front().range.length};
       }
       break;
@@ -166,7 +171,7 @@ Status TcpPageSource::accept_runs() {
     if (kind != tcp::RunKind::kData && kind != tcp::RunKind::kZero) {
       return protocol_error("unknown kind of run");
     }
-    if (run.length == 0 || run.length % page_size_ != 0 || run.reserved != 0) {
+    if (run.length == 0 || run.length % page_size() != 0 || run.reserved != 0) {
       return protocol_error("length of a run");
     }
     total += run.length;
@@ -184,14 +189,14 @@ Status TcpPageSource::accept_runs() {
 void TcpPageSource::skip_zero_runs() {
   PageRead& read = outstanding_.front();
   while (run_ < runs_.size() && runs_[run_].kind == static_cast<uint16_t>(tcp::RunKind::kZero)) {
-    ready_.push_back(
+    ready_.push(
         {{read.range.region, read.range.offset + read_done_, runs_[run_].length}, Content::kZero});
     read_done_ += runs_[run_].length;
     ++run_;
   }
   run_received_ = run_reported_ = 0;
   if (run_ == runs_.size()) {
-    outstanding_.pop_front();
+    outstanding_.pop();
     stage_ = Stage::kHeader;
     stage_received_ = 0;
   }
@@ -201,9 +206,9 @@ void TcpPageSource::skip_zero_runs() {
 void TcpPageSource::take_data(size_t received) {
   PageRead& read = outstanding_.front();
   run_received_ += received;
-  uint64_t whole = run_received_ - run_received_ % page_size_;
+  uint64_t whole = run_received_ - run_received_ % page_size();
   if (whole > run_reported_) {
-    ready_.push_back(
+    ready_.push(
         {{read.range.region, read.range.offset + read_done_ + run_reported_, whole - run_reported_},
          Content::kData});
     run_reported_ = whole;

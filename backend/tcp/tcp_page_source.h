@@ -3,10 +3,10 @@
 #pragma once
 
 #include <array>
-#include <deque>
 #include <memory>
 #include <vector>
 
+#include "backend/base/ring.h"
 #include "backend/page_source.h"
 #include "backend/session/byte_stream.h"
 #include "backend/tcp/wire.h"
@@ -15,9 +15,9 @@ namespace vmhop {
 
 class TcpPageSource final : public PageSource {
  public:
-  // `page_size` is the unit in which the peer may split an answer.
-  TcpPageSource(std::unique_ptr<ByteStream> stream, uint32_t page_size)
-      : stream_(std::move(stream)), page_size_(page_size) {}
+  // `page_sizes` are the regions': the unit in which the peer may split an answer.
+  TcpPageSource(std::unique_ptr<ByteStream> stream, std::vector<uint32_t> page_sizes)
+      : stream_(std::move(stream)), page_sizes_(std::move(page_sizes)) {}
 
   Status post(std::span<const PageRead> reads) override;
   Result<size_t> poll(std::span<PageArrival> arrivals) override;
@@ -33,6 +33,8 @@ class TcpPageSource final : public PageSource {
   Status accept_header();
   Status accept_runs();
   void take_data(size_t received);
+  // Of the region that is being answered for.
+  uint32_t page_size() const { return page_sizes_[outstanding_.front().range.region]; }
   void skip_zero_runs();
   size_t emit(std::span<PageArrival> arrivals);
 
@@ -42,12 +44,12 @@ class TcpPageSource final : public PageSource {
   };
 
   std::unique_ptr<ByteStream> stream_;
-  uint32_t page_size_;
+  std::vector<uint32_t> page_sizes_;
 
   std::vector<std::byte> unsent_;  // requests that the socket did not take at once
   std::vector<std::byte> outgoing_;
 
-  std::deque<PageRead> outstanding_;  // oldest first: the peer answers in order
+  Ring<PageRead> outstanding_;  // oldest first: the peer answers in order
   Stage stage_ = Stage::kHeader;
   Head head_{};
   size_t stage_received_ = 0;  // bytes of the stage's own structure
@@ -56,7 +58,7 @@ class TcpPageSource final : public PageSource {
   uint64_t run_received_ = 0;  // of its bytes
   uint64_t run_reported_ = 0;  // of them, what poll() has handed out
   uint64_t read_done_ = 0;     // bytes of the oldest read before that run
-  std::deque<PageArrival> ready_;
+  Ring<PageArrival> ready_;
 };
 
 }  // namespace vmhop

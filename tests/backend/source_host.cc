@@ -56,7 +56,8 @@ void SourceHost::serve(std::unique_ptr<ByteStream> stream) {
 std::unique_ptr<PageSource> SourceHost::connect() {
   Streams streams = connect_streams(wire_);
   serve(std::move(streams.source));
-  return std::make_unique<TcpPageSource>(std::move(streams.destination), kPage);
+  return std::make_unique<TcpPageSource>(std::move(streams.destination),
+                                         std::vector<uint32_t>(regions_.size(), kPage));
 }
 
 UniqueFd SourceHost::connect_socket() {

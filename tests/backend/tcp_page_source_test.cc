@@ -39,7 +39,8 @@ class TcpPageSourceTalk : public testing::Test {
   TcpPageSourceTalk() : memory_((kTargetPages + 2) * kPage, kUntouched) {
     auto [left, right] = must(socket_pair(SOCK_STREAM));
     peer_ = std::move(left);
-    source_ = std::make_unique<TcpPageSource>(must(make_plain_stream(std::move(right))), kPage);
+    source_ = std::make_unique<TcpPageSource>(must(make_plain_stream(std::move(right))),
+                                              std::vector<uint32_t>{kPage});
   }
 
   std::byte* target() { return memory_.data() + kPage; }

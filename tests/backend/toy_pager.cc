@@ -93,8 +93,8 @@ class MortalSource final : public PageSource {
 
 std::unique_ptr<PageSource> lane_of(int socket, const char* name) {
   auto stream = must(make_plain_stream(UniqueFd(socket)));
-  return std::make_unique<MortalSource>(std::make_unique<TcpPageSource>(std::move(stream), kPage),
-                                        name);
+  return std::make_unique<MortalSource>(
+      std::make_unique<TcpPageSource>(std::move(stream), std::vector<uint32_t>(8, kPage)), name);
 }
 
 int run(const std::vector<std::string>& arguments) {
