@@ -13,12 +13,30 @@
  *      struct vmhop_front_region, with SCM_RIGHTS ------>  check it, start to serve faults
  *      { userfaultfd, duplicate of the RAM memfd }
  *                                                 <------  struct vmhop_front_answer
- *      close the connection
+ *      close the connection, or watch it
  *
- *    One connection carries one region and is over with the answer, so a front needs no state but
- *    what the region needs itself. A refusal, or a connection that ends without an answer, makes
- *    the front refuse the region, and QEMU to start. The front keeps its own reference to the
- *    userfaultfd: when the last one goes, later faults silently get zero pages.
+ *    One connection carries one region. The preload library offers a lazy region and closes the
+ *    connection with the answer, so it needs no state but what the region needs itself. A refusal,
+ *    or a connection that ends without an answer, makes the front refuse the region, and QEMU to
+ *    start. The front keeps its own reference to the userfaultfd: when the last one goes, later
+ *    faults silently get zero pages.
+ *
+ *    The object offers a watched region, keeps the connection, and a thread of its own reads there
+ *    how far the region is:
+ *
+ *                                                 <------  struct vmhop_front_progress, when
+ *                                                          something changed, ten times a second
+ *                                                          at most
+ *                                                 <------  the last one, with VMHOP_FRONT_DRAINED,
+ *                                                          after userfaultfd was unregistered
+ *      close userfaultfd and connection, allow
+ *      discards again
+ *
+ *    A connection that ends before VMHOP_FRONT_DRAINED means nothing but that: the object connects
+ *    again, every 100 ms and for ever, and offers the same region and descriptors with
+ *    VMHOP_FRONT_REGION_AGAIN. vmhop accepts that region if it is one it knows, and then sends
+ *    progress on the new connection; VMHOP_FRONT_DRAINED too, if that has happened meanwhile. vmhop
+ *    never waits on this connection: QEMU may be frozen.
  *
  * 2. The control page (struct vmhop_front_control): whether QEMU may punch holes into RAM.
  *
@@ -35,15 +53,20 @@
 #error "the handshake is little-endian: swap the fields of its messages on this machine"
 #endif
 
-#define VMHOP_FRONT_REGION_MAGIC 0x52464856U /* "VHFR" */
-#define VMHOP_FRONT_ANSWER_MAGIC 0x41464856U /* "VHFA" */
+#define VMHOP_FRONT_REGION_MAGIC 0x52464856U   /* "VHFR" */
+#define VMHOP_FRONT_ANSWER_MAGIC 0x41464856U   /* "VHFA" */
+#define VMHOP_FRONT_PROGRESS_MAGIC 0x50464856U /* "VHFP" */
 #define VMHOP_FRONT_VERSION 1
 
 /* A RAM block's name with its final 0, as in QEMU. */
 #define VMHOP_FRONT_ID_SIZE 256
 
 /* Kinds of region; 0 is none. */
-#define VMHOP_FRONT_LAZY_REGION 1
+#define VMHOP_FRONT_LAZY_REGION 1    /* the connection is over with the answer */
+#define VMHOP_FRONT_WATCHED_REGION 2 /* as 1, but the connection stays, for progress */
+
+/* Flags of a watched region. AGAIN: it was accepted before, by a pager that is gone. */
+#define VMHOP_FRONT_REGION_AGAIN 1U
 
 /* Position and number of the descriptors that come with a region. */
 #define VMHOP_FRONT_FD_USERFAULTFD 0
@@ -60,7 +83,7 @@ struct vmhop_front_region {
   uint64_t host_address;        /* of the mapping, in QEMU; a multiple of page_size */
   uint64_t size;                /* of mapping and memfd; a multiple of page_size */
   uint32_t page_size;           /* of the memfd: the base page, or the huge page of hugetlbfs */
-  uint32_t reserved;            /* 0 */
+  uint32_t flags;               /* VMHOP_FRONT_REGION_*; 0 of a lazy region */
   char id[VMHOP_FRONT_ID_SIZE]; /* the RAM block's name in QEMU; unused bytes are 0, the last one is
                                  */
 };
@@ -80,6 +103,20 @@ struct vmhop_front_answer {
 };
 static_assert(sizeof(struct vmhop_front_answer) == 256, "a wire struct");
 static_assert(offsetof(struct vmhop_front_answer, message) == 8, "no padding");
+
+/* Flags of progress. DRAINED: every page is there, userfaultfd is unregistered; the last message.
+ */
+#define VMHOP_FRONT_DRAINED 1U
+
+struct vmhop_front_progress {
+  uint32_t magic; /* VMHOP_FRONT_PROGRESS_MAGIC */
+  uint16_t version;
+  uint16_t flags;
+  uint64_t resident; /* bytes of this region that are there */
+  uint64_t faults;   /* served for this region since QEMU offered it first */
+};
+static_assert(sizeof(struct vmhop_front_progress) == 24, "a wire struct");
+static_assert(offsetof(struct vmhop_front_progress, resident) == 8, "no padding");
 
 /* The control page: a memfd that vmhop makes and both sides map. All zeros is valid and blocks
  * nothing.

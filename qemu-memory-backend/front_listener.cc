@@ -72,11 +72,13 @@ Status check_fields(const vmhop_front_region& wire) {
         "came with it",
         wire.version, VMHOP_FRONT_VERSION);
   }
-  if (wire.kind != VMHOP_FRONT_LAZY_REGION) {
+  if (wire.kind != VMHOP_FRONT_LAZY_REGION && wire.kind != VMHOP_FRONT_WATCHED_REGION) {
     return refusedf("region kind {} is unknown", wire.kind);
   }
-  if (wire.reserved != 0) {
-    return refusedf("a region's reserved field is {:#x}, not 0", wire.reserved);
+  uint32_t known = wire.kind == VMHOP_FRONT_WATCHED_REGION ? VMHOP_FRONT_REGION_AGAIN : 0;
+  if ((wire.flags & ~known) != 0) {
+    return refusedf("a region of kind {} with flags {:#x}; {:#x} are known", wire.kind, wire.flags,
+                    known);
   }
   return ok_status();
 }
@@ -167,6 +169,8 @@ Result<FrontRegion> decode(ReceivedMessage message, pid_t pid) {
                      .size = wire.size,
                      .page_size = wire.page_size,
                      .pid = pid,
+                     .watched = wire.kind == VMHOP_FRONT_WATCHED_REGION,
+                     .again = (wire.flags & VMHOP_FRONT_REGION_AGAIN) != 0,
                      .userfaultfd = std::move(userfaultfd),
                      .memfd = std::move(memfd)};
 }
@@ -194,6 +198,26 @@ Status await_input(int fd, Clock::time_point deadline, std::string_view what) {
 }
 
 }  // namespace
+
+Status send_front_progress(const UniqueFd& connection, const FrontProgress& progress) {
+  vmhop_front_progress wire{};
+  wire.magic = VMHOP_FRONT_PROGRESS_MAGIC;
+  wire.version = VMHOP_FRONT_VERSION;
+  wire.flags = progress.drained ? VMHOP_FRONT_DRAINED : 0;
+  wire.resident = progress.resident;
+  wire.faults = progress.faults;
+  for (;;) {
+    if (::send(connection.get(), &wire, sizeof wire, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) {
+      return ok_status();
+    }
+    if (errno == EINTR) continue;
+    int cause = errno;
+    Error error = Error::from_errno("telling QEMU's front how far its region is", cause);
+    if (cause == EAGAIN) return Error(error.message(), ErrorKind::kTimedOut);
+    if (cause == EPIPE || cause == ECONNRESET) return Error(error.message(), ErrorKind::kClosed);
+    return error;
+  }
+}
 
 Status FrontOffer::accept() {
   return answer(connection_, VMHOP_FRONT_ACCEPTED, "");

@@ -20,9 +20,22 @@ struct FrontRegion {
   uint64_t size = 0;     // of mapping and memfd
   uint32_t page_size = 0;
   pid_t pid = 0;         // the process it belongs to, as the kernel says
+  bool watched = false;  // its front keeps the connection, for progress
+  bool again = false;    // watched, and accepted before: its front lost that connection
   UniqueFd userfaultfd;  // non-blocking
   UniqueFd memfd;
 };
+
+// How far a watched region is.
+struct FrontProgress {
+  uint64_t resident = 0;  // bytes
+  uint64_t faults = 0;    // served since the front offered the region first
+  bool drained = false;   // userfaultfd is unregistered: the last thing to be said
+};
+
+// Never waits, since QEMU may be frozen. kTimedOut: it has not read what was said before; say this
+// again later, or if it is not the last, the next instead. kClosed: it will connect again.
+Status send_front_progress(const UniqueFd& connection, const FrontProgress& progress);
 
 // A region whose QEMU waits for the answer. Dropped without one, QEMU refuses to start.
 class FrontOffer {
@@ -32,8 +45,12 @@ class FrontOffer {
 
   // QEMU goes on and may touch the region at once: somebody must be serving its faults.
   Status accept();
-  // QEMU says `reason` and exits.
+  // QEMU says `reason` and exits. (A region that comes again: it tries again and again.)
   Status refuse(std::string_view reason);
+
+  // After accept() of a watched region: where its front reads progress. It notices the end of this
+  // connection, and connects again unless it has read that the region is drained.
+  UniqueFd take_connection() { return std::move(connection_); }
 
  private:
   friend class FrontListener;

@@ -105,6 +105,59 @@ TEST_F(FrontListenerTest, ReceivesARegionAndAccepts) {
   EXPECT_EQ(answer().status, VMHOP_FRONT_ACCEPTED);
 }
 
+TEST_F(FrontListenerTest, ALazyRegionIsNotWatched) {
+  send(good_region(), good_fds());
+  auto offer = listener_.receive(seconds(20));
+  ASSERT_TRUE(offer.ok());
+  EXPECT_FALSE(offer->region.watched);
+  EXPECT_FALSE(offer->region.again);
+}
+
+TEST_F(FrontListenerTest, TellsTheFrontOfAWatchedRegionHowFarItIs) {
+  vmhop_front_region region = good_region();
+  region.kind = VMHOP_FRONT_WATCHED_REGION;
+  send(region, good_fds());
+  auto offer = listener_.receive(seconds(20));
+  ASSERT_TRUE(offer.ok()) << offer.error().message();
+  EXPECT_TRUE(offer->region.watched);
+  EXPECT_FALSE(offer->region.again);
+  ASSERT_TRUE(offer->accept().ok());
+  EXPECT_EQ(answer().status, VMHOP_FRONT_ACCEPTED);
+
+  UniqueFd connection = offer->take_connection();
+  FrontProgress progress{.resident = 4096, .faults = 7, .drained = true};
+  ASSERT_TRUE(send_front_progress(connection, progress).ok());
+  auto received = receive_with_fds(connection_.get(), 1000).value();
+  vmhop_front_progress wire{};
+  ASSERT_EQ(received.bytes.size(), sizeof wire);
+  std::memcpy(&wire, received.bytes.data(), sizeof wire);
+  EXPECT_EQ(wire.magic, VMHOP_FRONT_PROGRESS_MAGIC);
+  EXPECT_EQ(wire.version, VMHOP_FRONT_VERSION);
+  EXPECT_EQ(wire.flags, VMHOP_FRONT_DRAINED);
+  EXPECT_EQ(wire.resident, 4096U);
+  EXPECT_EQ(wire.faults, 7U);
+}
+
+TEST_F(FrontListenerTest, ReceivesAWatchedRegionAgain) {
+  vmhop_front_region region = good_region();
+  region.kind = VMHOP_FRONT_WATCHED_REGION;
+  region.flags = VMHOP_FRONT_REGION_AGAIN;
+  send(region, good_fds());
+  auto offer = listener_.receive(seconds(20));
+  ASSERT_TRUE(offer.ok()) << offer.error().message();
+  EXPECT_TRUE(offer->region.again);
+}
+
+TEST_F(FrontListenerTest, NeverWaitsForAFrontThatDoesNotReadItsProgress) {
+  auto [front, connection] = socket_pair(SOCK_SEQPACKET).value();
+  Status told = ok_status();
+  while (told.ok())
+    told = send_front_progress(connection, {});
+  EXPECT_EQ(told.error().kind(), ErrorKind::kTimedOut);
+  front.reset();
+  EXPECT_EQ(send_front_progress(connection, {}).error().kind(), ErrorKind::kClosed);
+}
+
 TEST_F(FrontListenerTest, RefusesInTheCallersWordsCutToWhatFits) {
   send(good_region(), good_fds());
   auto offer = listener_.receive(seconds(20));
@@ -133,8 +186,13 @@ TEST_F(FrontListenerTest, RefusesEachMalformedField) {
       {"begins with", [](auto& region) { region.magic ^= 1; }},
       {"speaks version 2", [](auto& region) { region.version = 2; }},
       {"kind 0 is unknown", [](auto& region) { region.kind = 0; }},
-      {"kind 2 is unknown", [](auto& region) { region.kind = 2; }},
-      {"reserved", [](auto& region) { region.reserved = 1; }},
+      {"kind 3 is unknown", [](auto& region) { region.kind = 3; }},
+      {"kind 1 with flags 0x1", [](auto& region) { region.flags = VMHOP_FRONT_REGION_AGAIN; }},
+      {"kind 2 with flags 0x3",
+       [](auto& region) {
+         region.kind = VMHOP_FRONT_WATCHED_REGION;
+         region.flags = 3;
+       }},
       {"features", [](auto& region) { region.features = UFFD_FEATURE_MISSING_SHMEM; }},
       {"features", [](auto& region) { region.features |= UFFD_FEATURE_SIGBUS; }},
       {"lack", [](auto& region) { region.range_ioctls &= ~(1ULL << _UFFDIO_CONTINUE); }},
