@@ -76,6 +76,9 @@ bool keep(int fd) {
   }
   for (int fd : spec.inherited)
     fine = fine && keep(fd);
+  if (spec.standard_output >= 0) {
+    fine = fine && ::dup2(spec.standard_output, STDOUT_FILENO) == STDOUT_FILENO;
+  }
   if (spec.as_fd_3 == 3) {
     fine = fine && keep(3);
   } else if (spec.as_fd_3 >= 0) {
@@ -95,6 +98,7 @@ bool keep(int fd) {
 }  // namespace
 
 std::string ExitStatus::describe() const {
+  if (unknown) return "exited";
   if (signal != 0) return fmt::format("was killed by signal {} ({})", signal, ::strsignal(signal));
   return fmt::format("exited with code {}", code);
 }
@@ -175,7 +179,18 @@ Result<std::shared_ptr<ChildProcess>> ChildProcess::spawn(const ChildSpec& spec)
   // It may have exited already: then its start time no longer matters to anyone.
   auto identity = identify_process(pid);
   return std::shared_ptr<ChildProcess>(
-      new ChildProcess(identity ? *identity : ProcessIdentity{pid, 0}, std::move(pidfd)));
+      new ChildProcess(identity ? *identity : ProcessIdentity{pid, 0}, std::move(pidfd), false));
+}
+
+Result<std::shared_ptr<ChildProcess>> ChildProcess::adopt(pid_t pid) {
+  UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  if (!pidfd.valid()) {
+    if (errno == ESRCH)
+      return Error(fmt::format("there is no process {}", pid), ErrorKind::kClosed);
+    return Error::from_errno(fmt::format("opening process {}", pid), errno);
+  }
+  VMHOP_ASSIGN(ProcessIdentity identity, identify_process(pid));
+  return std::shared_ptr<ChildProcess>(new ChildProcess(identity, std::move(pidfd), true));
 }
 
 void ChildProcess::signal(int number) const {
@@ -185,6 +200,11 @@ void ChildProcess::signal(int number) const {
 std::optional<ExitStatus> ChildProcess::poll() {
   std::lock_guard lock(reaping_);
   if (status_) return status_;
+  if (adopted_) {
+    auto ended = wait_fd(pidfd_.get(), POLLIN, 0);
+    if (ended && *ended != 0) status_ = ExitStatus{0, 0, true};
+    return status_;
+  }
   siginfo_t info{};
   if (::waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(pidfd_.get()), &info,
                WEXITED | WNOHANG) != 0) {

@@ -32,8 +32,9 @@ bool is_alive(const ProcessIdentity& identity);
 Status signal_process(const ProcessIdentity& identity, int signal);
 
 struct ExitStatus {
-  int code = 0;    // when not signalled
-  int signal = 0;  // 0: it exited by itself
+  int code = 0;          // when not signalled
+  int signal = 0;        // 0: it exited by itself
+  bool unknown = false;  // of a process that is not ours to reap
   // As a shell reports it: 128 + signal.
   int shell_code() const { return signal != 0 ? 128 + signal : code; }
   bool clean() const { return signal == 0 && code == 0; }
@@ -55,12 +56,15 @@ struct ChildSpec {
   std::vector<std::pair<std::string, std::string>> environment;  // added to vmhop's own
   std::vector<int> inherited;                                    // kept at their numbers
   int as_fd_3 = -1;                                              // this one becomes descriptor 3
+  int standard_output = -1;                                      // this one becomes descriptor 1
 };
 
 class ChildProcess {
  public:
   // Fails, naming the program, when it cannot be executed.
   static Result<std::shared_ptr<ChildProcess>> spawn(const ChildSpec& spec);
+  // One that somebody else started and will reap. kClosed when there is no such process.
+  static Result<std::shared_ptr<ChildProcess>> adopt(pid_t pid);
   // Leaves the process alone: whoever must not survive is killed by name.
   ~ChildProcess() = default;
   ChildProcess(const ChildProcess&) = delete;
@@ -72,7 +76,8 @@ class ChildProcess {
 
   // These may be called from any thread.
   void signal(int number) const;
-  // Reaps it if it has exited; the answer stays the same afterwards.
+  // Reaps it if it has exited; the answer stays the same afterwards. How an adopted one exited is
+  // not known.
   std::optional<ExitStatus> poll();
   // kTimedOut when it still runs.
   Result<ExitStatus> wait(std::chrono::milliseconds timeout);
@@ -80,11 +85,12 @@ class ChildProcess {
   ExitStatus kill_and_reap();
 
  private:
-  ChildProcess(ProcessIdentity identity, UniqueFd pidfd)
-      : identity_(identity), pidfd_(std::move(pidfd)) {}
+  ChildProcess(ProcessIdentity identity, UniqueFd pidfd, bool adopted)
+      : identity_(identity), pidfd_(std::move(pidfd)), adopted_(adopted) {}
 
   ProcessIdentity identity_;
   UniqueFd pidfd_;
+  bool adopted_;
   std::mutex reaping_;  // guards status_
   std::optional<ExitStatus> status_;
 };

@@ -1,70 +1,181 @@
 #include "cli/destination_side.h"
 
-#include <algorithm>
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
 
+#include <algorithm>
+#include <cerrno>
+
+#include "cli/json_access.h"
 #include "cli/source_checks.h"
 
 namespace vmhop {
 namespace {
 
 using Clock = QmpClient::Clock;
+using nlohmann::json;
 
 constexpr std::chrono::seconds kStartTimeout{60};
 constexpr std::chrono::milliseconds kLookAround{100};
 
-}  // namespace
-
-Result<WaitingVm> DestinationSide::start_vm() {
-  userfaultfds_.clear();
-  VMHOP_ASSIGN(FrontListener listener, FrontListener::listen(paths_.front_socket()));
-  VMHOP_ASSIGN(vm_, VmProcess::start(command_, paths_, VmRole::kReceive));
-  on_vm_(vm_);
-  auto waiting = collect_regions(listener);
-  if (!waiting) {
-    // Its own message, if it had one, is on standard error already.
-    vm_->child().kill_and_reap();
-    return waiting.error().with("preparing QEMU for the VM");
-  }
-  return waiting;
+// tmpfs and hugetlbfs both count the blocks of a file.
+Result<bool> is_untouched(const UniqueFd& memfd) {
+  struct stat info {};
+  if (::fstat(memfd.get(), &info) != 0) return Error::from_errno("fstat of RAM", errno);
+  return info.st_blocks == 0;
 }
 
-Result<WaitingVm> DestinationSide::collect_regions(FrontListener& listener) {
+}  // namespace
+
+Result<WaitingVm> DestinationSide::start_vm(const std::function<bool()>& give_up) {
+  offered_.clear();
+  progress_.clear();
+  faults_before_.clear();
+  vm_.reset();
+  VMHOP_ASSIGN(FrontListener listener, FrontListener::listen(paths_.front_socket()));
+  if (command_) {
+    VMHOP_ASSIGN(vm_, VmProcess::start(*command_, paths_, VmRole::kReceive));
+    on_qemu_(vm_->child().identity(), {});
+  }
+  auto qmp = command_ ? collect_expected(listener) : collect_all_of_somebodys(listener, give_up);
+  auto waiting = qmp ? waiting_vm(std::move(*qmp)) : Result<WaitingVm>(qmp.error());
+  if (waiting) {
+    on_qemu_(vm_->child().identity(), region_records(*vm_));
+    return waiting;
+  }
+  // Its own message, if it had one, is on standard error already.
+  if (vm_ && owns_qemu()) vm_->child().kill_and_reap();
+  return waiting.error().with("preparing QEMU for the VM");
+}
+
+// As many as the command line has, from the QEMU that was started.
+Result<QmpClient> DestinationSide::collect_expected(FrontListener& listener) {
+  offered_.resize(vm_->regions().size());
   auto deadline = Clock::now() + kStartTimeout;
-  std::vector<WaitingVm::Region> regions(vm_->regions().size());
-  for (size_t arrived = 0; arrived < regions.size();) {
+  for (size_t arrived = 0; arrived < offered_.size();) {
     auto offer = listener.receive(kLookAround);
     if (!offer) {
       if (offer.error().kind() != ErrorKind::kTimedOut) return offer.error();
       VMHOP_TRY(vm_->check_alive());
       if (Clock::now() >= deadline) {
-        return Error("QEMU did not offer its memory in time: is libvmhop-preload.so loaded?",
-                     ErrorKind::kTimedOut);
+        return Error("QEMU did not offer its memory in time", ErrorKind::kTimedOut);
       }
       continue;
     }
-    FrontRegion& region = offer->region;
-    auto spec = std::find_if(vm_->regions().begin(), vm_->regions().end(),
-                             [&](const auto& known) { return known.spec.id == region.id; });
-    auto index = static_cast<size_t>(spec - vm_->regions().begin());
-    if (spec == vm_->regions().end() || region.pid != vm_->child().identity().pid ||
-        region.size != spec->spec.size || regions[index].size != 0) {
-      VMHOP_TRY(offer->refuse("this is not a region that vmhop expects"));
-      return errorf("QEMU offered the region {} of {} bytes, which is not expected", region.id,
-                    region.size);
-    }
-    regions[index] = {region.id,      region.size,       region.page_size,
-                      region.address, spec->memfd.get(), region.userfaultfd.get()};
-    userfaultfds_.push_back(std::move(region.userfaultfd));
-    VMHOP_TRY(offer->accept());
+    VMHOP_TRY(take_expected(*offer));
     ++arrived;
   }
-  VMHOP_ASSIGN(QmpClient qmp, QmpClient::connect(paths_.relocation_qmp(), deadline,
-                                                 [this] { return vm_->check_alive(); }));
+  return QmpClient::connect(paths_.relocation_qmp(), deadline,
+                            [this] { return vm_->check_alive(); });
+}
+
+Status DestinationSide::take_expected(FrontOffer& offer) {
+  const FrontRegion& region = offer.region;
+  auto known = std::find_if(vm_->regions().begin(), vm_->regions().end(),
+                            [&](const auto& entry) { return entry.spec.id == region.id; });
+  auto index = static_cast<size_t>(known - vm_->regions().begin());
+  if (known == vm_->regions().end() || region.pid != vm_->child().identity().pid ||
+      region.size != known->spec.size || offered_[index].userfaultfd.valid()) {
+    VMHOP_TRY(offer.refuse("this is not a region that vmhop expects"));
+    return errorf("QEMU offered the region {} of {} bytes, which is not expected", region.id,
+                  region.size);
+  }
+  return accept(offer, index);
+}
+
+// Whatever QEMU comes first, and all that it has: it answers on its monitor only when every object
+// of its command line has its answer.
+Result<QmpClient> DestinationSide::collect_all_of_somebodys(FrontListener& listener,
+                                                            const std::function<bool()>& give_up) {
+  while (!give_up()) {
+    auto offer = listener.receive(kLookAround);
+    if (offer) {
+      if (auto taken = take_any(*offer); !taken)
+        spdlog::warn("{}: {}", name_, taken.error().message());
+      continue;
+    }
+    if (offer.error().kind() != ErrorKind::kTimedOut) {
+      spdlog::warn("{}: {}", name_, offer.error().message());
+      continue;
+    }
+    if (!vm_) continue;
+    if (vm_->child().poll()) {
+      spdlog::warn("{}: QEMU exited before it was ready; waiting for another", name_);
+      vm_.reset();
+      offered_.clear();
+      continue;
+    }
+    auto qmp = QmpClient::connect(paths_.relocation_qmp(), Clock::now() + kLookAround);
+    if (!qmp) continue;
+    // Whatever its -S says: it must not run before the source has given the VM away.
+    VMHOP_ASSIGN(json status, qmp->execute("query-status"));
+    if (text_of(status, "status") != "inmigrate") {
+      return refusedf("QEMU is \"{}\", it does not wait for a VM: start it with -incoming defer -S",
+                      text_of(status, "status"));
+    }
+    VMHOP_TRY(qmp->execute("stop"));
+    return std::move(*qmp);
+  }
+  return Error("nobody has started QEMU", ErrorKind::kAborted);
+}
+
+Status DestinationSide::take_any(FrontOffer& offer) {
+  const FrontRegion& region = offer.region;
+  VMHOP_ASSIGN(bool untouched, is_untouched(region.memfd));
+  if (!region.watched || !untouched) {
+    std::string why = region.watched ? "a part of its memory is here already"
+                                     : "only a QEMU with memory-backend-postcopy can be taken";
+    VMHOP_TRY(offer.refuse(why));
+    return refusedf("refused the region {} of process {}: {}", region.id, region.pid, why);
+  }
+  if (vm_ && vm_->child().identity().pid != region.pid) {
+    VMHOP_TRY(offer.refuse("another QEMU is here already"));
+    return refusedf("refused the region {} of process {}, a second QEMU", region.id, region.pid);
+  }
+  if (!vm_) {
+    VMHOP_ASSIGN(auto qemu, ChildProcess::adopt(region.pid));
+    vm_ = VmProcess::adopt(std::move(qemu));
+    spdlog::info("{}: QEMU is process {}", name_, region.pid);
+  }
+  auto known = std::find_if(vm_->regions().begin(), vm_->regions().end(),
+                            [&](const auto& entry) { return entry.spec.id == region.id; });
+  auto index = static_cast<size_t>(known - vm_->regions().begin());
+  if (known == vm_->regions().end()) {
+    vm_->regions().emplace_back();
+    vm_->regions().back().spec.id = region.id;
+    vm_->regions().back().spec.size = region.size;
+    offered_.emplace_back();
+  }
+  return accept(offer, index);
+}
+
+Status DestinationSide::accept(FrontOffer& offer, size_t index) {
+  VmProcess::Region& region = vm_->regions()[index];
+  VMHOP_TRY(offer.accept());
+  offered_[index] = {offer.region.address, std::move(offer.region.userfaultfd)};
+  region.page_size = offer.region.page_size;
+  if (offer.region.watched) {
+    region.memfd = std::move(offer.region.memfd);
+    region.front = offer.take_connection();
+  }
+  return ok_status();
+}
+
+Result<WaitingVm> DestinationSide::waiting_vm(QmpClient qmp) {
   VMHOP_ASSIGN(std::string machine, query_machine(qmp));
+  std::vector<WaitingVm::Region> regions;
+  for (size_t i = 0; i < offered_.size(); ++i) {
+    const VmProcess::Region& region = vm_->regions()[i];
+    regions.push_back({region.spec.id, region.spec.size, region.page_size, offered_[i].address,
+                       region.memfd.get(), offered_[i].userfaultfd.get()});
+  }
   return WaitingVm{std::move(qmp), machine, std::move(regions), vm_->child().pidfd()};
 }
 
 Result<Helper> DestinationSide::start_pager() {
+  faults_before_.resize(offered_.size());
+  for (size_t i = 0; i < progress_.size(); ++i)
+    faults_before_[i] = progress_[i].faults;
   VMHOP_ASSIGN(StartedHelper started, start_helper(kPagerCommand));
   news_.on_helper(started.child);
   return std::move(started.helper);
@@ -72,6 +183,19 @@ Result<Helper> DestinationSide::start_pager() {
 
 void DestinationSide::end_qemu() {
   vm_->child().kill_and_reap();
+}
+
+// QEMU's front shows how far each region is.
+void DestinationSide::report(const json& event) {
+  news_.on_event(event);
+  auto regions = event.find("regions");
+  if (regions == event.end() || regions->size() != faults_before_.size()) return;
+  progress_.resize(regions->size());
+  for (size_t i = 0; i < progress_.size(); ++i) {
+    progress_[i] = {number_of((*regions)[i], "resident"),
+                    number_of((*regions)[i], "faults") + faults_before_[i], false};
+  }
+  vm_->show_progress(progress_);
 }
 
 }  // namespace vmhop

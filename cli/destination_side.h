@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,9 +17,12 @@ namespace vmhop {
 
 class DestinationSide : public ReceptionHost {
  public:
-  DestinationSide(std::string name, VmPaths paths, QemuCommand command, Secret key,
-                  UniqueFd listening, TransportPolicy transport, SideNews news,
-                  std::function<void(std::shared_ptr<VmProcess>)> on_vm)
+  // How it came by the QEMU of an attempt, as far as it is known.
+  using OnQemu = std::function<void(const ProcessIdentity&, std::vector<RegionRecord>)>;
+
+  // Without a command it takes the QEMU that connects to paths.front_socket(), whoever starts it.
+  DestinationSide(std::string name, VmPaths paths, std::optional<QemuCommand> command, Secret key,
+                  UniqueFd listening, TransportPolicy transport, SideNews news, OnQemu on_qemu)
       : name_(std::move(name)),
         paths_(std::move(paths)),
         command_(std::move(command)),
@@ -26,36 +30,51 @@ class DestinationSide : public ReceptionHost {
         listening_(std::move(listening)),
         transport_(std::move(transport)),
         news_(std::move(news)),
-        on_vm_(std::move(on_vm)) {}
+        on_qemu_(std::move(on_qemu)) {}
 
   std::string vm_name() const override { return name_; }
   std::string runtime_directory() const override { return paths_.directory(); }
   std::string key() const override { return key_.to_hex(); }
   int listening_socket() const override { return listening_.get(); }
   TransportPolicy transport() const override { return transport_; }
-  Result<WaitingVm> start_vm() override;
+  Result<WaitingVm> start_vm(const std::function<bool()>& give_up) override;
+  bool owns_qemu() const override { return command_.has_value(); }
   Result<Helper> start_pager() override;
-  void allow_discards() override { vm_->front().allow_discards(); }
+  void let_front_go() override { vm_->show_drained(); }
   std::optional<ExitStatus> qemu_exit() override { return vm_->child().poll(); }
   void end_qemu() override;
-  void report(const nlohmann::json& event) override { news_.on_event(event); }
+  void report(const nlohmann::json& event) override;
 
   // The VM of the latest attempt; after its thread has ended.
   std::shared_ptr<VmProcess> vm() const { return vm_; }
 
  private:
-  Result<WaitingVm> collect_regions(FrontListener& listener);
+  // Regions that QEMU offered and that are accepted, in the order of vm_->regions().
+  struct Offered {
+    uint64_t address = 0;
+    UniqueFd userfaultfd;  // vmhop's reference: a pager can be started again
+  };
+
+  Result<QmpClient> collect_expected(FrontListener& listener);
+  Result<QmpClient> collect_all_of_somebodys(FrontListener& listener,
+                                             const std::function<bool()>& give_up);
+  Status take_expected(FrontOffer& offer);
+  Status take_any(FrontOffer& offer);
+  Status accept(FrontOffer& offer, size_t index);
+  Result<WaitingVm> waiting_vm(QmpClient qmp);
 
   std::string name_;
   VmPaths paths_;
-  QemuCommand command_;
+  std::optional<QemuCommand> command_;
   Secret key_;
   UniqueFd listening_;
   TransportPolicy transport_;
   SideNews news_;
-  std::function<void(std::shared_ptr<VmProcess>)> on_vm_;
+  OnQemu on_qemu_;
   std::shared_ptr<VmProcess> vm_;
-  std::vector<UniqueFd> userfaultfds_;  // vmhop's references: a pager can be started again
+  std::vector<Offered> offered_;
+  std::vector<FrontProgress> progress_;  // of the pager that serves
+  std::vector<uint64_t> faults_before_;  // by pagers that died
 };
 
 }  // namespace vmhop

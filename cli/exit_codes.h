@@ -11,7 +11,7 @@ enum ExitCode : int {
   kExitRefused = 4,             // a check made beforehand said no; nothing was changed
   kExitUnresolved = 5,          // committed, not drained, and nobody is left to drain it
   kExitDetached = 6,            // committed; draining goes on without this command
-  kExitSupervisor = 125,        // run, receive: vmhop itself failed; other codes are QEMU's
+  kExitSupervisor = 125,        // run, receive, pager: vmhop itself failed; other codes are QEMU's
   kExitInterrupted = 130,       // aborted by Ctrl-C; the VM runs on where it was
 };
 
@@ -20,6 +20,7 @@ inline constexpr const char* kExitCodeHelp =
     "ended\n"
     "before it was drained, 4 refused beforehand and nothing changed, 5 committed but not drained\n"
     "and the exporter is gone, 6 detached after the commit, 130 aborted by Ctrl-C.\n"
-    "run and receive exit with QEMU's own code (0 once the VM has left), 125 when vmhop failed.";
+    "run, receive and pager exit with QEMU's own code (0 once the VM has left), 125 when vmhop "
+    "failed.";
 
 }  // namespace vmhop

@@ -40,7 +40,8 @@ int run_helper(const HelperOptions& options) {
 // Errors of run and receive are told apart from QEMU's own codes.
 int exit_code_for(const Command& command, const Error& error) {
   bool supervises = std::holds_alternative<RunOptions>(command) ||
-                    std::holds_alternative<ReceiveOptions>(command);
+                    std::holds_alternative<ReceiveOptions>(command) ||
+                    std::holds_alternative<PagerOptions>(command);
   if (supervises) return kExitSupervisor;
   return error.kind() == ErrorKind::kRefused ? kExitRefused : kExitFailed;
 }
@@ -50,6 +51,7 @@ Result<int> dispatch(const Command& command) {
     Result<int> operator()(const KeygenOptions& options) { return keygen(options); }
     Result<int> operator()(const RunOptions& options) { return run_vm(options); }
     Result<int> operator()(const ReceiveOptions& options) { return receive_vm(options); }
+    Result<int> operator()(const PagerOptions& options) { return serve_pager(options); }
     Result<int> operator()(const RelocateOptions& options) { return relocate(options); }
     Result<int> operator()(const StatusOptions& options) { return status(options); }
     Result<int> operator()(const DropOptions& options) { return drop(options); }

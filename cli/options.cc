@@ -22,6 +22,12 @@ constexpr const char* kReceiveHelp =
     "QEMU's arguments are those of the source: the same machine with its version (-M pc-q35-7.2),\n"
     "memory and devices. Once the VM has arrived this is what `vmhop run` is, and it can hop on.\n"
     "Example:\n  vmhop receive web --listen :4000 -- qemu-system-x86_64 -M pc-q35-7.2 -m 4G …";
+constexpr const char* kPagerHelp =
+    "For a QEMU with memory-backend-postcopy (docs/qemu.md) that you or libvirt start. The "
+    "arguments\n"
+    "it needs are shown. Once the VM has arrived, `vmhop relocate` can move it on, and ending "
+    "this\n"
+    "leaves QEMU alone.";
 constexpr const char* kRelocateHelp =
     "Ctrl-C before the commit aborts: the VM runs on here. After it, it only stops watching.\n"
     "Exits with 0 only when the destination has all of the VM's memory.";
@@ -34,6 +40,7 @@ struct Reader {
   KeygenOptions keygen;
   RunOptions run;
   ReceiveOptions receive;
+  PagerOptions pager;
   RelocateOptions relocate;
   StatusOptions status;
   DropOptions drop;
@@ -44,15 +51,17 @@ struct Reader {
   CLI::App* keygen_command = nullptr;
   CLI::App* run_command = nullptr;
   CLI::App* receive_command = nullptr;
+  CLI::App* pager_command = nullptr;
   CLI::App* relocate_command = nullptr;
   CLI::App* status_command = nullptr;
   CLI::App* drop_command = nullptr;
   CLI::App* devices_command = nullptr;
-  CLI::App* exporter_command = nullptr;
-  CLI::App* pager_command = nullptr;
+  CLI::App* internal_exporter = nullptr;
+  CLI::App* internal_pager = nullptr;
 
   explicit Reader(const HostDefaults& host);
   void add_vm_commands();
+  void add_front_option(CLI::App* command, std::string& front);
   void add_operator_commands();
   void add_key_option(CLI::App* command, std::string& path);
 };
@@ -72,8 +81,8 @@ Reader::Reader(const HostDefaults& host) : defaults(host) {
   add_vm_commands();
   add_operator_commands();
   // An empty group hides them.
-  exporter_command = app.add_subcommand(kExporterCommand, "")->group("");
-  pager_command = app.add_subcommand(kPagerCommand, "")->group("");
+  internal_exporter = app.add_subcommand(kExporterCommand, "")->group("");
+  internal_pager = app.add_subcommand(kPagerCommand, "")->group("");
 }
 
 void Reader::add_key_option(CLI::App* command, std::string& path) {
@@ -81,9 +90,19 @@ void Reader::add_key_option(CLI::App* command, std::string& path) {
   command->add_option("--key", path, "The key that both hosts share")->capture_default_str();
 }
 
+void Reader::add_front_option(CLI::App* command, std::string& front) {
+  command
+      ->add_option("--front", front,
+                   "What hands QEMU's RAM over: its object memory-backend-postcopy, or a library "
+                   "that is preloaded into it; auto takes the object where QEMU has it")
+      ->check(CLI::IsMember({"auto", "object", "preload"}))
+      ->capture_default_str();
+}
+
 void Reader::add_vm_commands() {
   run_command = app.add_subcommand("run", "Starts a VM, ready to be relocated: NAME -- QEMU ARGS…");
   run_command->add_option("NAME", run.name, "The VM's name on this host")->required();
+  add_front_option(run_command, run.front);
   run_command->footer(kRunHelp);
 
   receive_command = app.add_subcommand(
@@ -96,7 +115,19 @@ void Reader::add_vm_commands() {
   add_transport_options(*receive_command, receive.transport);
   receive_command->add_flag("--once", receive.once,
                             "Exit with 1 when an attempt fails, instead of waiting for another");
+  add_front_option(receive_command, receive.front);
   receive_command->footer(kReceiveHelp);
+
+  pager_command =
+      app.add_subcommand("pager", "Waits for a VM to arrive in a QEMU that somebody else starts");
+  pager_command->add_option("NAME", pager.name, "The VM's name, as at the source")->required();
+  pager_command->add_option("--listen", pager.listen, "[HOST]:PORT to be reached at")->required();
+  add_key_option(pager_command, pager.key_path);
+  pager.transport = defaults.transport;
+  add_transport_options(*pager_command, pager.transport);
+  pager_command->add_flag("--once", pager.once,
+                          "Exit with 1 when an attempt fails, instead of waiting for another");
+  pager_command->footer(kPagerHelp);
 }
 
 void Reader::add_operator_commands() {
@@ -180,12 +211,13 @@ CommandLine parse_command_line(std::vector<std::string> arguments, const HostDef
     reader.receive.qemu = qemu;
     result.command = reader.receive;
   }
+  if (chosen(reader.pager_command)) result.command = reader.pager;
   if (chosen(reader.relocate_command)) result.command = reader.relocate;
   if (chosen(reader.status_command)) result.command = reader.status;
   if (chosen(reader.drop_command)) result.command = reader.drop;
   if (chosen(reader.devices_command)) result.command = reader.devices;
-  if (chosen(reader.exporter_command)) result.command = HelperOptions{true};
-  if (chosen(reader.pager_command)) result.command = HelperOptions{false};
+  if (chosen(reader.internal_exporter)) result.command = HelperOptions{true};
+  if (chosen(reader.internal_pager)) result.command = HelperOptions{false};
   return result;
 }
 

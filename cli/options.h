@@ -49,8 +49,9 @@ struct HelperOptions {
   bool exporter = false;
 };
 
-using Command = std::variant<KeygenOptions, RunOptions, ReceiveOptions, RelocateOptions,
-                             StatusOptions, DropOptions, DevicesOptions, HelperOptions>;
+using Command =
+    std::variant<KeygenOptions, RunOptions, ReceiveOptions, PagerOptions, RelocateOptions,
+                 StatusOptions, DropOptions, DevicesOptions, HelperOptions>;
 
 struct CommandLine {
   std::optional<Command> command;  // nothing: print `text`, exit with `exit_code`

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cctype>
 #include <optional>
 #include <set>
@@ -66,6 +67,20 @@ bool passes_on(const std::string& key) {
   });
 }
 
+Status check_huge_pages(const RegionSpec& region) {
+  uint64_t page = region.huge_page_size;
+  if (!region.huge && page != 0) {
+    return refusedf("-object {},id={}: hugetlbsize= is for hugetlb=on", kPostcopyBackend,
+                    region.id);
+  }
+  if (page != 0 && (!std::has_single_bit(page) || page <= 4096 || region.size % page != 0)) {
+    return refusedf(
+        "-object {},id={}: hugetlbsize={} must be a power of two that divides the size ({})",
+        kPostcopyBackend, region.id, page, region.size);
+  }
+  return ok_status();
+}
+
 Result<MemoryObject> read_postcopy_object(const PropertyList& properties) {
   MemoryObject object;
   bool has_size = false;
@@ -83,6 +98,15 @@ Result<MemoryObject> read_postcopy_object(const PropertyList& properties) {
             "say share=on",
             kPostcopyBackend, value);
       }
+    } else if (key == "hugetlb") {
+      object.region.huge = is_on(value);
+    } else if (key == "hugetlbsize") {
+      VMHOP_ASSIGN(object.region.huge_page_size, parse_qemu_size(value));
+    } else if (key == "pager") {
+      return refusedf(
+          "-object {},pager=: vmhop says itself where its pager is. Leave pager out, or start this "
+          "QEMU without vmhop and serve it with `vmhop pager`",
+          kPostcopyBackend);
     } else if (key == "prealloc" || key == "discard-data") {
       if (is_on(value)) {
         return refusedf(
@@ -95,8 +119,8 @@ Result<MemoryObject> read_postcopy_object(const PropertyList& properties) {
       object.properties += fmt::format(",{}={}", key, escape_commas(value));
     } else {
       return refusedf(
-          "-object {}: the property {} is not known; there are id, size, share, merge, dump, "
-          "policy, host-nodes and reserve",
+          "-object {}: the property {} is not known; there are id, size, share, hugetlb, "
+          "hugetlbsize, merge, dump, policy, host-nodes and reserve",
           kPostcopyBackend, key);
     }
   }
@@ -105,6 +129,7 @@ Result<MemoryObject> read_postcopy_object(const PropertyList& properties) {
     return refusedf("-object {},id={}: size= must be given, a multiple of 4096 bytes",
                     kPostcopyBackend, object.region.id);
   }
+  VMHOP_TRY(check_huge_pages(object.region));
   return object;
 }
 
@@ -207,15 +232,25 @@ std::string size_option(uint64_t bytes) {
   return bytes % kMiB == 0 ? fmt::format("size={}M", bytes / kMiB) : fmt::format("size={}B", bytes);
 }
 
-std::string backend_option(const MemoryObject& object) {
-  // mem-path comes last: the descriptor's number is appended to it.
-  return fmt::format("memory-backend-file,id={},size={},share=on{},mem-path=/proc/self/fd/",
-                     object.region.id, object.region.size, object.properties);
+// What is not known yet comes last: the descriptor's number, the socket's path.
+std::string backend_option(const MemoryObject& object, Front front) {
+  if (front == Front::kPreload) {
+    return fmt::format("memory-backend-file,id={},size={},share=on{},mem-path=/proc/self/fd/",
+                       object.region.id, object.region.size, object.properties);
+  }
+  std::string huge;
+  if (object.region.huge) huge = ",hugetlb=on";
+  if (object.region.huge_page_size != 0) {
+    huge += fmt::format(",hugetlbsize={}", object.region.huge_page_size);
+  }
+  return fmt::format("{},id={},size={}{}{}", kPostcopyBackend, object.region.id, object.region.size,
+                     huge, object.properties);
 }
 
 }  // namespace
 
-Result<QemuCommand> QemuCommand::translate(std::span<const std::string> command, VmRole role) {
+Result<QemuCommand> QemuCommand::translate(std::span<const std::string> command, VmRole role,
+                                           Front front) {
   if (command.empty() || command[0].empty() || command[0][0] == '-') {
     return refusedf("QEMU's command is missing: … -- qemu-system-x86_64 ARGUMENTS");
   }
@@ -235,7 +270,7 @@ Result<QemuCommand> QemuCommand::translate(std::span<const std::string> command,
     if (memory.find(kDefaultBackend) != nullptr) {
       return refusedf("the id {} is vmhop's own; choose another one", kDefaultBackend);
     }
-    memory.objects.push_back({{kDefaultBackend, main.size}, ""});
+    memory.objects.push_back({{kDefaultBackend, main.size, false, 0}, ""});
   }
   if (memory.objects.size() > kMaxBackends) {
     return refusedf("{} memory backends; {} are possible", memory.objects.size(), kMaxBackends);
@@ -244,6 +279,7 @@ Result<QemuCommand> QemuCommand::translate(std::span<const std::string> command,
   QemuCommand result;
   result.program_ = command[0];
   result.role_ = role;
+  result.front_ = front;
   for (const QemuOption& option : options) {
     if (option.name == "object") {
       VMHOP_ASSIGN(PropertyList properties, parse_properties(*option.value, "qom-type"));
@@ -254,7 +290,8 @@ Result<QemuCommand> QemuCommand::translate(std::span<const std::string> command,
   }
   for (const MemoryObject& object : memory.objects) {
     result.arguments_.push_back({"-object"});
-    result.arguments_.push_back({backend_option(object), static_cast<int>(result.regions_.size())});
+    result.arguments_.push_back(
+        {backend_option(object, front), static_cast<int>(result.regions_.size())});
     result.regions_.push_back(object.region);
   }
   if (!main.backend_to_name.empty()) {
@@ -268,18 +305,19 @@ Result<QemuCommand> QemuCommand::translate(std::span<const std::string> command,
   return result;
 }
 
-std::vector<std::string> QemuCommand::argv(std::span<const int> memory_fds,
-                                           const std::string& lifecycle_qmp,
-                                           const std::string& relocation_qmp) const {
+std::vector<std::string> QemuCommand::argv(const Places& places) const {
   std::vector<std::string> argv{program_};
   for (const Argument& argument : arguments_) {
-    argv.push_back(
-        argument.region < 0
-            ? argument.text
-            : fmt::format("{}{}", argument.text, memory_fds[static_cast<size_t>(argument.region)]));
+    argv.push_back(argument.text);
+    if (argument.region < 0) continue;
+    if (front_ == Front::kPreload) {
+      argv.back() += fmt::to_string(places.memory_fds[static_cast<size_t>(argument.region)]);
+    } else if (role_ == VmRole::kReceive) {
+      argv.back() += ",pager=" + escape_commas(places.front_socket);
+    }
   }
   int number = 1;
-  for (const std::string* path : {&lifecycle_qmp, &relocation_qmp}) {
+  for (const std::string* path : {&places.lifecycle_qmp, &places.relocation_qmp}) {
     argv.insert(argv.end(), {"-chardev",
                              fmt::format("socket,id=vmhop-qmp-{},path={},server=on,wait=off",
                                          number, escape_commas(*path)),

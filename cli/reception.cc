@@ -16,8 +16,15 @@ namespace vmhop {
 using nlohmann::json;
 
 ReceptionOutcome Reception::run() {
-  auto started = host_.start_vm();
-  if (!started) return {ReceptionEnd::kFailed, started.error().message(), {}};
+  auto started = host_.start_vm([this] {
+    read_mailbox();
+    return terminating_;
+  });
+  if (!started) {
+    return {terminating_ ? ReceptionEnd::kTerminated : ReceptionEnd::kFailed,
+            started.error().message(),
+            {}};
+  }
   vm_.emplace(std::move(*started));
   Status ready = check_capabilities(vm_->qmp, MigrationSide::kDestination);
   if (ready) ready = start_pager();
@@ -76,7 +83,7 @@ std::optional<ReceptionOutcome> Reception::react() {
     if (auto status = host_.qemu_exit()) on_qemu_exit(*status);
   }
   if (drained_ && !exit_) {
-    host_.allow_discards();
+    host_.let_front_go();
     if (auto restored = setup_.restore(vm_->qmp); !restored) {
       spdlog::warn("{}: {}", host_.vm_name(), restored.error().message());
     }
@@ -84,7 +91,8 @@ std::optional<ReceptionOutcome> Reception::react() {
     return ReceptionOutcome{ReceptionEnd::kDrained, "", {}};
   }
   if (aborted_) {
-    host_.end_qemu();
+    // One that nobody connected to waits on, if it is somebody else's.
+    if (!terminating_ || source_connected_ || host_.owns_qemu()) host_.end_qemu();
     return finish(terminating_ ? ReceptionEnd::kTerminated : ReceptionEnd::kAborted, *aborted_);
   }
   if (stage_ == Stage::kEnded || stage_ == Stage::kGivenBack) return react_when_over();

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -53,11 +54,15 @@ class ReceptionHost {
   virtual int listening_socket() const = 0;
   virtual TransportPolicy transport() const = 0;
 
-  // A fresh QEMU on fresh memory.
-  virtual Result<WaitingVm> start_vm() = 0;
+  // A fresh QEMU on fresh memory. It may have to wait for one that somebody else starts, until
+  // `give_up` says true.
+  virtual Result<WaitingVm> start_vm(const std::function<bool()>& give_up) = 0;
+  // Whether it started that QEMU itself, and may end it when it is of no use.
+  virtual bool owns_qemu() const { return true; }
   virtual Result<Helper> start_pager() = 0;
 
-  virtual void allow_discards() = 0;
+  // Every page is here: QEMU's front may let go of userfaultfd, and RAM be discarded.
+  virtual void let_front_go() = 0;
   virtual std::optional<ExitStatus> qemu_exit() = 0;  // nothing while it runs
   virtual void end_qemu() = 0;                        // SIGKILL, and reaped
 

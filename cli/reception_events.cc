@@ -170,7 +170,8 @@ void Reception::on_qemu_exit(const ExitStatus& status) {
     case Stage::kResuming:
     case Stage::kRunning:
       stage_ = Stage::kEnded;
-      if (status.clean()) {
+      // Of an adopted QEMU only its SHUTDOWN event tells an end from a crash.
+      if (status.clean() && (!status.unknown || !shutdown_reason_.empty())) {
         end_message_ =
             shutdown_reason_.empty() ? "the VM ended" : "the VM ended: " + shutdown_reason_;
         last_words_ = {{"cmd", "ended"}, {"reason", end_message_}};

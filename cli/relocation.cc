@@ -52,7 +52,7 @@ Status Relocation::prepare() {
     VMHOP_TRY(host_.forget_commit());
   }
   discards_blocked_ = true;
-  VMHOP_TRY(host_.block_discards());
+  VMHOP_TRY(host_.block_discards(*qmp_));
   discards_before_ = host_.discards();
   VMHOP_TRY(start_exporter(facts));
   auto deadline =
@@ -146,7 +146,7 @@ RelocationOutcome Relocation::roll_back(Error cause) {
   if (exporter_failed_ && !abort_requested_) cause = *exporter_failed_;
   if (migrate_started_) host_.report(phase("rolling_back"));
   Status resumed = resume_vm();
-  if (discards_blocked_) host_.allow_discards();
+  if (discards_blocked_) host_.allow_discards(qmp_ && !qmp_lost_ ? &*qmp_ : nullptr);
   if (!resumed && host_.qemu_has_exited()) {
     return {RelocationEnd::kVmGone, cause.kind(), cause.message(), {}};
   }

@@ -64,8 +64,8 @@ class RelocationHost {
   virtual Result<QmpClient> connect_qmp() = 0;
   virtual Result<Helper> start_exporter() = 0;
 
-  virtual Status block_discards() = 0;
-  virtual void allow_discards() = 0;
+  virtual Status block_discards(QmpClient& qmp) = 0;
+  virtual void allow_discards(QmpClient* qmp) = 0;  // null: it is lost
   // Discards done so far; see front_control.h.
   virtual uint64_t discards() const = 0;
 

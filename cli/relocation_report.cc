@@ -63,7 +63,7 @@ json report_json(const json& report, uint64_t ram_mib, uint64_t blackout_ns) {
           {"bytes", number("bytes_read")},
           {"transport", text_of(report, "transport", "tcp")},
           {"registered_bytes", number("registered_bytes")},
-          {"front", "preload"}};
+          {"front", text_of(report, "front", "preload")}};
 }
 
 std::string report_text(const json& report, const std::string& vm, const std::string& destination,

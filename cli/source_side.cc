@@ -9,7 +9,6 @@ namespace vmhop {
 namespace {
 
 constexpr std::chrono::seconds kConnectTimeout{5};
-constexpr std::chrono::seconds kPunchTimeout{5};
 
 }  // namespace
 
@@ -36,10 +35,6 @@ Result<Helper> SourceSide::start_exporter() {
   VMHOP_ASSIGN(StartedHelper started, start_helper(kExporterCommand));
   news_.on_helper(started.child);
   return std::move(started.helper);
-}
-
-Status SourceSide::block_discards() {
-  return vm_->front().block_discards(kPunchTimeout);
 }
 
 void SourceSide::freeze_qemu() {

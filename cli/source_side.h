@@ -34,9 +34,9 @@ class SourceSide : public RelocationHost {
   std::vector<int> memory_fds() const override;
   Result<QmpClient> connect_qmp() override;
   Result<Helper> start_exporter() override;
-  Status block_discards() override;
-  void allow_discards() override { vm_->front().allow_discards(); }
-  uint64_t discards() const override { return vm_->front().punches(); }
+  Status block_discards(QmpClient& qmp) override { return vm_->block_discards(qmp); }
+  void allow_discards(QmpClient* qmp) override { vm_->allow_discards(qmp); }
+  uint64_t discards() const override { return vm_->discards(); }
   void freeze_qemu() override;
   void thaw_qemu() override;
   void end_qemu() override;

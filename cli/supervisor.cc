@@ -18,11 +18,24 @@ using nlohmann::json;
 constexpr std::chrono::seconds kStartTimeout{60};
 constexpr std::chrono::seconds kQuitTimeout{10};
 
+// What is wrong with a command line is said before its QEMU is asked for anything.
+Result<QemuCommand> translate(const std::vector<std::string>& qemu, VmRole role,
+                              const std::string& front_choice) {
+  VMHOP_ASSIGN(QemuCommand command, QemuCommand::translate(qemu, role, Front::kPreload));
+  VMHOP_ASSIGN(Front front, choose_front(front_choice, command.program()));
+  if (front == Front::kObject) {
+    VMHOP_ASSIGN(command, QemuCommand::translate(qemu, role, front));
+  }
+  return command;
+}
+
 }  // namespace
 
 Result<int> run_vm(const RunOptions& options) {
   TerminalGuard terminal;
-  VMHOP_ASSIGN(auto supervisor, Supervisor::create(options.name, options.qemu, VmRole::kRun));
+  VMHOP_ASSIGN(QemuCommand command, translate(options.qemu, VmRole::kRun, options.front));
+  VMHOP_ASSIGN(auto supervisor,
+               Supervisor::create(options.name, std::move(command), options.qemu, VmRole::kRun));
   VMHOP_TRY(supervisor->start_vm());
   return supervisor->serve();
 }
@@ -32,15 +45,31 @@ Result<int> receive_vm(const ReceiveOptions& options) {
   VMHOP_TRY(check_transport(options.transport));
   VMHOP_ASSIGN(Secret key, load_key(options.key_path));
   VMHOP_ASSIGN(HostPort address, parse_host_port(options.listen));
-  VMHOP_ASSIGN(auto supervisor, Supervisor::create(options.name, options.qemu, VmRole::kReceive));
+  VMHOP_ASSIGN(QemuCommand command, translate(options.qemu, VmRole::kReceive, options.front));
+  VMHOP_ASSIGN(auto supervisor, Supervisor::create(options.name, std::move(command), options.qemu,
+                                                   VmRole::kReceive));
   VMHOP_ASSIGN(UniqueFd listening, listen_tcp(address));
   VMHOP_ASSIGN(address.port, local_port(listening.get()));
   VMHOP_TRY(supervisor->start_receiving(std::move(key), std::move(listening), address.to_string(),
-                                        options));
+                                        options.transport, options.once));
   return supervisor->serve();
 }
 
-Supervisor::Supervisor(NameClaim claim, QemuCommand command, EndSignals signals,
+Result<int> serve_pager(const PagerOptions& options) {
+  TerminalGuard terminal;
+  VMHOP_TRY(check_transport(options.transport));
+  VMHOP_ASSIGN(Secret key, load_key(options.key_path));
+  VMHOP_ASSIGN(HostPort address, parse_host_port(options.listen));
+  VMHOP_ASSIGN(auto supervisor,
+               Supervisor::create(options.name, std::nullopt, {}, VmRole::kReceive));
+  VMHOP_ASSIGN(UniqueFd listening, listen_tcp(address));
+  VMHOP_ASSIGN(address.port, local_port(listening.get()));
+  VMHOP_TRY(supervisor->start_receiving(std::move(key), std::move(listening), address.to_string(),
+                                        options.transport, options.once));
+  return supervisor->serve();
+}
+
+Supervisor::Supervisor(NameClaim claim, std::optional<QemuCommand> command, EndSignals signals,
                        std::unique_ptr<EventLoop> loop, const std::string& name, VmRole role)
     : claim_(std::move(claim)),
       command_(std::move(command)),
@@ -51,12 +80,14 @@ Supervisor::Supervisor(NameClaim claim, QemuCommand command, EndSignals signals,
   record_.vm = name;
   record_.role = role == VmRole::kRun ? "run" : "receive";
   if (auto self = identify_process(::getpid())) record_.supervisor = *self;
-  uint64_t bytes = 0;
-  for (const RegionSpec& region : command_.regions())
-    bytes += region.size;
   view_.set("role", record_.role);
-  view_.set("ram_mib", bytes >> 20);
+  view_.set("front", front_name(command_ ? command_->front() : Front::kObject));
   view_.set("pid", record_.supervisor.pid);
+  if (!command_) return;
+  uint64_t bytes = 0;
+  for (const RegionSpec& region : command_->regions())
+    bytes += region.size;
+  view_.set("ram_mib", bytes >> 20);
 }
 
 Supervisor::~Supervisor() {
@@ -66,9 +97,9 @@ Supervisor::~Supervisor() {
 }
 
 Result<std::unique_ptr<Supervisor>> Supervisor::create(const std::string& name,
+                                                       std::optional<QemuCommand> command,
                                                        const std::vector<std::string>& qemu,
                                                        VmRole role) {
-  VMHOP_ASSIGN(QemuCommand command, QemuCommand::translate(qemu, role));
   VMHOP_ASSIGN(std::string base, runtime_base());
   VMHOP_ASSIGN(NameClaim claim, NameClaim::take(base, name));
   VMHOP_ASSIGN(EndSignals signals, EndSignals::block());
@@ -98,7 +129,7 @@ Result<int> Supervisor::serve() {
 // The VM --------------------------------------------------------------------------------------
 
 Status Supervisor::start_vm() {
-  VMHOP_ASSIGN(auto vm, VmProcess::start(command_, claim_.paths(), VmRole::kRun));
+  VMHOP_ASSIGN(auto vm, VmProcess::start(*command_, claim_.paths(), VmRole::kRun));
   adopt(std::move(vm));
   if (auto watched = watch_vm(); !watched) {
     ExitStatus end = vm_->child().kill_and_reap();
@@ -114,13 +145,17 @@ Status Supervisor::start_vm() {
 
 void Supervisor::adopt(std::shared_ptr<VmProcess> vm) {
   vm_ = std::move(vm);
-  note_vm(vm_);
+  note_vm(vm_->child().identity(), region_records(*vm_));
 }
 
-void Supervisor::note_vm(const std::shared_ptr<VmProcess>& vm) {
-  record_.qemu = vm->child().identity();
-  record_.regions = region_records(*vm);
+void Supervisor::note_vm(const ProcessIdentity& qemu, std::vector<RegionRecord> regions) {
+  record_.qemu = qemu;
+  record_.regions = std::move(regions);
   view_.set("qemu_pid", record_.qemu.pid);
+  uint64_t bytes = 0;
+  for (const RegionRecord& region : record_.regions)
+    bytes += region.size;
+  if (bytes > 0) view_.set("ram_mib", bytes >> 20);
   write_record();
 }
 
@@ -135,6 +170,10 @@ Status Supervisor::watch_vm() {
   VMHOP_ASSIGN(lifecycle_, QmpClient::connect(claim_.paths().lifecycle_qmp(),
                                               QmpClient::Clock::now() + kStartTimeout,
                                               [this] { return vm_->check_alive(); }));
+  if (vm_->front() == Front::kObject) {
+    VMHOP_TRY(vm_->find_memory());
+    note_vm(vm_->child().identity(), region_records(*vm_));
+  }
   VMHOP_ASSIGN(json status, lifecycle_->execute("query-status"));
   view_.set_state(flag_of(status, "running", true) ? "running" : "paused");
   loop_->set(lifecycle_->fd(), POLLIN, [this](short) { on_lifecycle_input(); });
@@ -213,8 +252,15 @@ void Supervisor::on_signal() {
     const char* name = ::sigabbrev_np(number);
     spdlog::info("{}: SIG{}: ending{}", name_, name, again ? " at once" : "");
     if (waiting_) refuse(std::exchange(waiting_, std::nullopt)->client, "the VM is being ended");
-    if (working_) {
+    if (!owns_qemu() && !again && stays_for_the_vm()) {
+      spdlog::warn(
+          "{}: its memory is still arriving: this ends when all of it is here. Another "
+          "signal ends the VM",
+          name_);
+    } else if (working_) {
       mailbox_->put(Request::kTerminate, fmt::format("the supervisor was ended by SIG{}", name));
+    } else if (!owns_qemu()) {
+      finish(kExitDone);  // QEMU is somebody else's, and whole
     } else if (again || !lifecycle_) {
       if (vm_) vm_->child().signal(SIGKILL);
       if (!vm_ || qemu_exit_) finish(kExitDone);
@@ -224,7 +270,13 @@ void Supervisor::on_signal() {
   }
 }
 
+// Somebody else's QEMU whose memory only this can bring.
+bool Supervisor::stays_for_the_vm() const {
+  return working_ && destination_ && view_.state() == "arriving";
+}
+
 void Supervisor::quit_qemu() {
+  if (!owns_qemu()) return finish(kExitDone);
   if (qemu_exit_) return finish(qemu_exit_->shell_code());
   // Never waited for: a QEMU whose main thread hangs is killed when its time is over.
   if (auto sent = lifecycle_->send("quit"); !sent) vm_->child().signal(SIGKILL);

@@ -28,6 +28,7 @@ namespace vmhop {
 struct RunOptions {
   std::string name;
   std::vector<std::string> qemu;
+  std::string front = "auto";  // auto, object, preload
 };
 
 struct ReceiveOptions {
@@ -37,23 +38,36 @@ struct ReceiveOptions {
   std::string key_path;
   TransportPolicy transport;
   bool once = false;  // give up after the first attempt that fails
+  std::string front = "auto";
+};
+
+// For a QEMU that somebody else starts.
+struct PagerOptions {
+  std::string name;
+  std::string listen;
+  std::string key_path;
+  TransportPolicy transport;
+  bool once = false;
 };
 
 // Return vmhop's exit code. An error is one of vmhop's own, from before QEMU was up.
 Result<int> run_vm(const RunOptions& options);
 Result<int> receive_vm(const ReceiveOptions& options);
+Result<int> serve_pager(const PagerOptions& options);
 
 class Supervisor {
  public:
-  // Takes the name and opens the control socket.
+  // Takes the name and opens the control socket. Without a QEMU command the VM is one that somebody
+  // else starts.
   static Result<std::unique_ptr<Supervisor>> create(const std::string& name,
+                                                    std::optional<QemuCommand> command,
                                                     const std::vector<std::string>& qemu,
                                                     VmRole role);
   ~Supervisor();
 
   Status start_vm();
   Status start_receiving(Secret key, UniqueFd listening, const std::string& address,
-                         const ReceiveOptions& options);
+                         const TransportPolicy& transport, bool once);
   // Serves until the VM has ended or left; returns the exit code.
   Result<int> serve();
 
@@ -64,7 +78,7 @@ class Supervisor {
     RelocationRequest request;
   };
 
-  Supervisor(NameClaim claim, QemuCommand command, EndSignals signals,
+  Supervisor(NameClaim claim, std::optional<QemuCommand> command, EndSignals signals,
              std::unique_ptr<EventLoop> loop, const std::string& name, VmRole role);
 
   // The VM.
@@ -72,7 +86,9 @@ class Supervisor {
   Status watch_vm();
   void on_lifecycle_input();
   void on_qemu_exit();
-  void note_vm(const std::shared_ptr<VmProcess>& vm);
+  void note_vm(const ProcessIdentity& qemu, std::vector<RegionRecord> regions);
+  bool owns_qemu() const { return command_.has_value(); }
+  void tell_how_to_start_qemu() const;
   void write_record();
 
   // Requests.
@@ -95,12 +111,13 @@ class Supervisor {
 
   // The end.
   void on_signal();
+  bool stays_for_the_vm() const;
   void quit_qemu();
   void finish(int exit_code);
   void leave();
 
   NameClaim claim_;
-  QemuCommand command_;
+  std::optional<QemuCommand> command_;
   EndSignals signals_;
   std::unique_ptr<EventLoop> loop_;
   std::string name_;

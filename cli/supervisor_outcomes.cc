@@ -39,11 +39,13 @@ void Supervisor::on_relocated(const RelocationOutcome& outcome) {
   record_.exporter = {};
   std::string peer = std::exchange(record_.peer, "");
   relocating_to_.reset();
+  json report = outcome.report;
+  if (report.is_object()) report["front"] = front_name(vm_->front());
   json result = {{"event", "result"},
                  {"end", end_name(outcome.end)},
                  {"kind", kind_name(outcome.kind)},
                  {"message", outcome.message},
-                 {"report", outcome.report}};
+                 {"report", report}};
   ClientId client = std::exchange(relocating_for_, 0);
   server_->send(client, result);
   if (dropping_for_) {
@@ -86,17 +88,30 @@ void Supervisor::on_relocated(const RelocationOutcome& outcome) {
 // Receiving -----------------------------------------------------------------------------------
 
 Status Supervisor::start_receiving(Secret key, UniqueFd listening, const std::string& address,
-                                   const ReceiveOptions& options) {
-  once_ = options.once;
+                                   const TransportPolicy& transport, bool once) {
+  once_ = once;
   view_.set("listen", address);
   destination_ = std::make_unique<DestinationSide>(
-      name_, claim_.paths(), command_, std::move(key), std::move(listening), options.transport,
-      side_news(&VmRecord::pager), [this](std::shared_ptr<VmProcess> vm) {
-        loop_->post([this, vm = std::move(vm)] { note_vm(vm); });
+      name_, claim_.paths(), command_, std::move(key), std::move(listening), transport,
+      side_news(&VmRecord::pager),
+      [this](const ProcessIdentity& qemu, std::vector<RegionRecord> regions) {
+        loop_->post([this, qemu, regions = std::move(regions)] { note_vm(qemu, regions); });
       });
   spdlog::info("{}: receiving on {}", name_, address);
+  if (!owns_qemu()) tell_how_to_start_qemu();
   start_reception();
   return ok_status();
+}
+
+void Supervisor::tell_how_to_start_qemu() const {
+  const VmPaths& paths = claim_.paths();
+  spdlog::info(
+      "{}: waiting for a QEMU with these among its arguments:\n"
+      "  -object memory-backend-postcopy,id=ID,size=SIZE,pager={}\n"
+      "  -machine memory-backend=ID -incoming defer -S\n"
+      "  -qmp unix:{},server=on,wait=off\n"
+      "  -qmp unix:{},server=on,wait=off",
+      name_, paths.front_socket(), paths.lifecycle_qmp(), paths.relocation_qmp());
 }
 
 void Supervisor::start_reception() {
@@ -165,6 +180,7 @@ void Supervisor::on_vm_arrived() {
   spdlog::info("{} is here with all of its memory", name_);
   if (auto watched = watch_vm(); !watched) {
     spdlog::error("{}: {}", name_, watched.error().message());
+    if (!owns_qemu()) return finish(kExitSupervisor);
     return finish(vm_->child().kill_and_reap().shell_code());
   }
   write_record();

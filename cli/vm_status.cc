@@ -125,6 +125,7 @@ std::string status_details(const json& status) {
   line("state", text_of(status, "state"));
   if (!flag_of(status, "supervisor", true)) line("supervisor", "gone");
   line("RAM", fmt::format("{} MiB", number_of(status, "ram_mib")));
+  line("front", text_of(status, "front"));
   line("listening on", text_of(status, "listen"));
   line("other side", text_of(status, "peer"));
   if (status.contains("link")) line("link", flag_of(status, "link", true) ? "up" : "down");

@@ -14,20 +14,21 @@ using testing::Not;
 
 constexpr uint64_t kMiB = 1 << 20;
 
-Result<QemuCommand> translate(const std::string& arguments, VmRole role = VmRole::kRun) {
+Result<QemuCommand> translate(const std::string& arguments, VmRole role = VmRole::kRun,
+                              Front front = Front::kPreload) {
   std::vector<std::string> command = {"qemu-system-x86_64"};
   std::istringstream words(arguments);
   for (std::string word; words >> word;)
     command.push_back(word);
-  return QemuCommand::translate(command, role);
+  return QemuCommand::translate(command, role, front);
 }
 
 std::string argv(const QemuCommand& command) {
-  std::vector<int> fds(command.regions().size());
-  for (size_t i = 0; i < fds.size(); ++i)
-    fds[i] = static_cast<int>(10 + i);
+  QemuCommand::Places places{{}, "/r/f,s", "/r/q1", "/r/q2"};
+  for (size_t i = 0; i < command.regions().size(); ++i)
+    places.memory_fds.push_back(static_cast<int>(10 + i));
   std::string text;
-  for (const std::string& word : command.argv(fds, "/r/q1", "/r/q2"))
+  for (const std::string& word : command.argv(places))
     text += (text.empty() ? "" : " ") + word;
   return text;
 }
@@ -86,7 +87,7 @@ TEST(QemuCommand, OnePostcopyObjectBecomesTheMachinesRam) {
 TEST(QemuCommand, ReadsAnObjectInJson) {
   std::vector<std::string> words = {
       "qemu", "-object", R"({"qom-type":"memory-backend-postcopy","id":"r","size":67108864})"};
-  auto command = QemuCommand::translate(words, VmRole::kRun).value();
+  auto command = QemuCommand::translate(words, VmRole::kRun, Front::kPreload).value();
   EXPECT_THAT(command.regions(), ElementsAre(RegionSpec{"r", 64 * kMiB}));
 }
 
@@ -121,10 +122,27 @@ TEST(QemuCommand, MemoryOfADeviceIsNotTheMachines) {
 
 TEST(QemuCommand, DoublesCommasInPaths) {
   std::vector<std::string> words = {"qemu", "-m", "64"};
-  auto command = QemuCommand::translate(words, VmRole::kRun).value();
-  std::vector<int> fds = {5};
-  EXPECT_THAT(command.argv(fds, "/a,b/q1", "/a,b/q2"),
+  auto command = QemuCommand::translate(words, VmRole::kRun, Front::kPreload).value();
+  EXPECT_THAT(command.argv({{5}, "", "/a,b/q1", "/a,b/q2"}),
               testing::Contains("socket,id=vmhop-qmp-1,path=/a,,b/q1,server=on,wait=off"));
+}
+
+TEST(QemuCommand, LeavesTheObjectToAQemuThatHasIt) {
+  std::string arguments =
+      "-object memory-backend-postcopy,id=a,size=64M,share=on,hugetlb=on,hugetlbsize=2M,merge=off";
+  auto run = translate(arguments, VmRole::kRun, Front::kObject).value();
+  EXPECT_THAT(run.regions(), ElementsAre(RegionSpec{"a", 64 * kMiB, true, 2 * kMiB}));
+  EXPECT_THAT(argv(run), HasSubstr("-object memory-backend-postcopy,id=a,size=67108864,hugetlb=on,"
+                                   "hugetlbsize=2097152,merge=off -machine"));
+  auto receive = translate("-m 64", VmRole::kReceive, Front::kObject).value();
+  EXPECT_THAT(argv(receive), HasSubstr("-object memory-backend-postcopy,id=vmhop-ram,size=67108864,"
+                                       "pager=/r/f,,s -machine memory-backend=vmhop-ram"));
+}
+
+TEST(QemuCommand, PutsHugePagesOnTheMemoryFileForAStockQemu) {
+  auto command = translate("-object memory-backend-postcopy,id=a,size=64M,hugetlb=on").value();
+  EXPECT_THAT(command.regions(), ElementsAre(RegionSpec{"a", 64 * kMiB, true, 0}));
+  EXPECT_THAT(argv(command), Not(HasSubstr("hugetlb")));
 }
 
 struct Refused {
@@ -207,8 +225,11 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& tested) { return std::string(tested.param.name); });
 
 TEST(QemuCommand, RefusesWithoutAProgram) {
-  EXPECT_FALSE(QemuCommand::translate(std::vector<std::string>{"-m", "64"}, VmRole::kRun).ok());
-  EXPECT_FALSE(QemuCommand::translate(std::vector<std::string>{}, VmRole::kRun).ok());
+  EXPECT_FALSE(
+      QemuCommand::translate(std::vector<std::string>{"-m", "64"}, VmRole::kRun, Front::kPreload)
+          .ok());
+  EXPECT_FALSE(
+      QemuCommand::translate(std::vector<std::string>{}, VmRole::kRun, Front::kPreload).ok());
 }
 
 TEST(QemuCommand, RefusesOtherSourcesOfStateWhenReceiving) {

@@ -28,7 +28,7 @@ class FakeHost : public ReceptionHost {
   std::string key() const override { return "key"; }
   int listening_socket() const override { return 0; }
   TransportPolicy transport() const override { return {}; }
-  Result<WaitingVm> start_vm() override {
+  Result<WaitingVm> start_vm(const std::function<bool()>& /*give_up*/) override {
     if (fails_to_start) return Error("no kernel support");
     auto qmp = QmpClient::connect(qemu_.path(), QmpClient::Clock::now() + std::chrono::seconds(5));
     if (!qmp) return qmp.error();
@@ -39,7 +39,7 @@ class FakeHost : public ReceptionHost {
     auto script = pagers.at(pagers_started++);
     return ScriptedHelper::start(std::move(script));
   }
-  void allow_discards() override { note("allow discards"); }
+  void let_front_go() override { note("let front go"); }
   std::optional<ExitStatus> qemu_exit() override {
     std::lock_guard lock(mutex_);
     return exit_;
@@ -145,7 +145,7 @@ TEST_F(ReceptionTest, AVmArrivesRunsAndIsDrained) {
   EXPECT_EQ(start.at("regions").at(0).at("address"), 0x1000);
   EXPECT_EQ(running.at("resumed_ns"), 1700000000000005000);
   EXPECT_EQ(qemu_.count("announce-self"), 1U);
-  EXPECT_THAT(host_.notes(), ElementsAre("allow discards"));
+  EXPECT_THAT(host_.notes(), ElementsAre("let front go"));
 }
 
 TEST_F(ReceptionTest, AVmThatWasPausedStaysPaused) {

@@ -34,11 +34,11 @@ class FakeHost : public RelocationHost {
     note("start exporter");
     return ScriptedHelper::start(exporter);
   }
-  Status block_discards() override {
+  Status block_discards(QmpClient& /*qmp*/) override {
     note("block discards");
     return ok_status();
   }
-  void allow_discards() override { note("allow discards"); }
+  void allow_discards(QmpClient* /*qmp*/) override { note("allow discards"); }
   // Each time one more was done, or none ever.
   uint64_t discards() const override { return discards_go_on ? ++discards_ : discards_; }
   bool discards_go_on = false;

@@ -64,7 +64,7 @@ TEST_F(Baremetal, ReportsWhatItDid) {
   ASSERT_VALUE(Finished finished, relocate());
   nlohmann::json report = finished.json();
   EXPECT_EQ(text_of(report, "state"), "drained") << finished.describe();
-  EXPECT_EQ(text_of(report, "front"), "preload");
+  EXPECT_EQ(text_of(report, "front"), lab_front());
   EXPECT_EQ(text_of(report, "transport"), "tcp");
   EXPECT_EQ(number_of(report, "ram_mib"), guest_.ram_mib);
   EXPECT_GT(report["blackout_ms"].get<double>(), 0);

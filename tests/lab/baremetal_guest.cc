@@ -9,7 +9,7 @@ std::vector<std::string> BaremetalGuest::qemu_command(const QemuPlace& place) co
   // Nothing that a guest without an operating system needs, and what KVM here has not.
   if (machine == "microvm")
     options += ",rtc=off,pit=off,pic=off,isa-serial=on,auto-kernel-cmdline=off";
-  std::vector<std::string> command = {"qemu-system-x86_64",
+  std::vector<std::string> command = {qemu,
                                       "-M",
                                       options,
                                       "-name",

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "tests/lab/qemu_place.h"
+#include "tests/lab/qemu_program.h"
 
 namespace vmhop::lab {
 
@@ -18,6 +19,7 @@ struct BaremetalGuest {
   std::string name = "guest";
   bool paused = false;  // -S
   std::vector<std::string> more = {};
+  std::string qemu = lab_qemu();
 
   std::vector<std::string> qemu_command(const QemuPlace& place) const;
 };

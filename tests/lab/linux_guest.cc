@@ -26,7 +26,7 @@ std::vector<std::string> LinuxGuest::qemu_command(const QemuPlace& place) const 
   line += fmt::format(" vmhop.witness_mib={} vmhop.smp={}", watched, std::max(1U, cpus));
   if (!tap.empty()) line += fmt::format(" vmhop.ip={}/24", Network::kGuestAddress);
 
-  std::vector<std::string> command = {"qemu-system-x86_64", "-M", "q35,accel=tcg"};
+  std::vector<std::string> command = {qemu, "-M", "q35,accel=tcg"};
   append(command, {"-name", name, "-m", fmt::format("{}M", ram_mib), "-smp", fmt::to_string(cpus)});
   append(command, {"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"});
   append(command, {"-kernel", image + "/vmlinuz", "-initrd", image + "/initramfs"});

@@ -7,6 +7,7 @@
 
 #include "backend/base/result.h"
 #include "tests/lab/qemu_place.h"
+#include "tests/lab/qemu_program.h"
 
 namespace vmhop::lab {
 
@@ -21,6 +22,7 @@ struct LinuxGuest {
   bool balloon = false;
   bool paused = false;  // -S
   std::vector<std::string> more = {};
+  std::string qemu = lab_qemu();
 
   std::vector<std::string> qemu_command(const QemuPlace& place) const;
 };
