@@ -14,7 +14,11 @@ Result<StartedHelper> start_helper(const char* command) {
   VMHOP_ASSIGN(std::shared_ptr<ChildProcess> child, ChildProcess::spawn(spec));
   Helper helper{ControlChannel(std::move(ends.first)), child->identity(),
                 [child](std::chrono::milliseconds timeout) { return child->wait(timeout).ok(); },
-                [child] { child->kill_and_reap(); }};
+                [child] { child->kill_and_reap(); },
+                [child] {
+                  auto status = child->poll();
+                  return status ? status->describe() : std::string("still runs");
+                }};
   return StartedHelper{std::move(helper), std::move(child)};
 }
 

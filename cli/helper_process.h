@@ -20,6 +20,8 @@ struct Helper {
   // When this returns nothing of it can act any more: it will neither record a commit nor touch a
   // page.
   std::function<void()> kill_and_reap;
+  // How it exited, once it has.
+  std::function<std::string()> describe_end = [] { return std::string("ended"); };
 
   // For one that is expected to exit by itself.
   void end_within(std::chrono::milliseconds grace) const {

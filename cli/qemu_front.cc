@@ -35,9 +35,10 @@ Result<std::string> output_of(std::vector<std::string> argv) {
   auto deadline = std::chrono::steady_clock::now() + kAnswerTimeout;
   std::array<char, 4096> chunk;
   while (text.size() < kLongestAnswer) {
-    auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline -
-                                                             std::chrono::steady_clock::now());
-    auto ready = wait_fd(read_end.get(), POLLIN, static_cast<int>(std::max<int64_t>(left.count(), 0)));
+    auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+    auto ready =
+        wait_fd(read_end.get(), POLLIN, static_cast<int>(std::max<int64_t>(left.count(), 0)));
     if (!ready || *ready == 0) break;
     ssize_t got = ::read(read_end.get(), chunk.data(), chunk.size());
     if (got < 0 && errno == EINTR) continue;

@@ -135,11 +135,12 @@ std::optional<ReceptionOutcome> Reception::react_to_pager_gone() {
   if (stage_ == Stage::kWaiting || stage_ == Stage::kLoading) {
     host_.end_qemu();
     return ReceptionOutcome{terminating_ ? ReceptionEnd::kTerminated : ReceptionEnd::kAborted,
-                            "the pager ended unexpectedly",
+                            fmt::format("the pager {} unexpectedly", pager_->describe_end()),
                             {}};
   }
   // The VM may be, or is, this host's: its pages must keep coming.
-  spdlog::error("{}: the pager ended unexpectedly; starting it again", host_.vm_name());
+  spdlog::error("{}: the pager {} unexpectedly; starting it again", host_.vm_name(),
+                pager_->describe_end());
   host_.report({{"event", "notice"}, {"message", "the pager died and is started again"}});
   if (Clock::now() - pager_started_ < limits_.restart_pause) {
     std::this_thread::sleep_for(limits_.restart_pause);

@@ -29,6 +29,7 @@ std::string took(lab::Clock::time_point since) {
 }  // namespace
 
 Status Demo::run() {
+  VMHOP_TRY(choose_qemu());
   VMHOP_TRY(make_hosts());
   VMHOP_TRY(start_guest());
   VMHOP_TRY(start_load());
@@ -37,6 +38,19 @@ Status Demo::run() {
   VMHOP_TRY(watch_drained_guest());
   VMHOP_TRY(stop_load());
   return power_off();
+}
+
+// The object is in no distribution's QEMU.
+Status Demo::choose_qemu() {
+  if (!options_.qemu.empty()) return ok_status();
+  if (options_.front != "object" || std::getenv("VMHOP_LAB_QEMU") != nullptr) {
+    options_.qemu = lab::lab_qemu();
+    return ok_status();
+  }
+  display_.working("QEMU", "looking for one with memory-backend-postcopy");
+  VMHOP_ASSIGN(options_.qemu, lab::patched_qemu("7.2"));
+  display_.done("QEMU", "7.2 with memory-backend-postcopy");
+  return ok_status();
 }
 
 Status Demo::make_hosts() {
@@ -62,7 +76,8 @@ Status Demo::start_guest() {
   auto since = Clock::now();
   display_.working("guest", "booting Linux");
   VMHOP_ASSIGN(console_, lab::GuestConsole::create());
-  VMHOP_ASSIGN(running_, source_->run(kVm, guest().qemu_command(source_->place())));
+  VMHOP_ASSIGN(running_, source_->run(kVm, guest().qemu_command(source_->place()),
+                                      {"--front", options_.front}));
   VMHOP_TRY(console_->attach(source_->place().console, within(30s)));
   VMHOP_ASSIGN(lab::Line ready, console_->wait_for_prefix("READY ", within(180s)));
   if (lab::field(ready.text, "nginx") != 1 || lab::field(ready.text, "disk") != 1) {
@@ -80,6 +95,7 @@ Status Demo::start_guest() {
 lab::LinuxGuest Demo::guest() const {
   lab::LinuxGuest guest;
   guest.image = image_;
+  guest.qemu = options_.qemu;
   guest.ram_mib = options_.ram_mib;
   guest.witness_mib = venue_->conditions().witness_mib;
   guest.disk = venue_->path_for_guest(*disk_);
@@ -117,8 +133,10 @@ Status Demo::start_load() {
 
 // While the load is measured.
 Status Demo::prepare_destination() {
-  VMHOP_ASSIGN(receiving_, destination_->receive(kVm, guest().qemu_command(destination_->place()),
-                                                 venue_->conditions().receive_options));
+  std::vector<std::string> options = venue_->conditions().receive_options;
+  options.insert(options.end(), {"--front", options_.front});
+  VMHOP_ASSIGN(receiving_,
+               destination_->receive(kVm, guest().qemu_command(destination_->place()), options));
   VMHOP_TRY(console_->attach(destination_->place().console, within(60s)));
   VMHOP_ASSIGN(source_monitor_, source_->monitor(within(10s)));
   VMHOP_ASSIGN(destination_monitor_, destination_->monitor(within(10s)));

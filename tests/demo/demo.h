@@ -24,6 +24,8 @@ namespace vmhop::demo {
 
 struct Options {
   std::string transport = "tcp";
+  std::string front = "auto";
+  std::string qemu;      // the program; empty: what has that front
   uint64_t ram_mib = 0;  // 0: what suits the transport's venue
   bool plain_data = false;
   bool json = false;
@@ -47,6 +49,7 @@ class Demo {
   using Clock = lab::Clock;
 
   // The story, in order.
+  Status choose_qemu();
   Status make_hosts();
   Status start_guest();
   Status start_load();

@@ -39,6 +39,11 @@ int demo_main(int argc, char** argv) {
   app.add_option("--transport", options.transport, "How its memory travels: tcp or rdma")
       ->check(CLI::IsMember({"tcp", "rdma"}))
       ->capture_default_str();
+  app.add_option("--front", options.front,
+                 "What hands QEMU's RAM over; object runs a QEMU that is built for it first")
+      ->check(CLI::IsMember({"auto", "object", "preload"}))
+      ->capture_default_str();
+  app.add_option("--qemu", options.qemu, "The QEMU to run the guest in");
   app.add_option("--ram", options.ram_mib, "The guest's RAM in MiB [512, by RDMA 256]")
       ->check(CLI::Range(256, 65536));
   app.add_flag("--plain-data", options.plain_data, "Memory travels unencrypted");

@@ -98,8 +98,11 @@ std::vector<std::string> VmhopHost::with_key(std::vector<std::string> options) c
   return options;
 }
 
-Result<Process> VmhopHost::run(const std::string& vm, const std::vector<std::string>& qemu) const {
-  std::vector<std::string> arguments = {"run", vm, "--"};
+Result<Process> VmhopHost::run(const std::string& vm, const std::vector<std::string>& qemu,
+                               const std::vector<std::string>& options) const {
+  std::vector<std::string> arguments = {"run", vm};
+  append(arguments, options);
+  arguments.emplace_back("--");
   append(arguments, qemu);
   VMHOP_ASSIGN(Process process, start(arguments));
   VMHOP_TRY(process.wait_for_err([](auto text) { return contains(text, " runs here"); },

@@ -50,7 +50,8 @@ class VmhopHost {
   }
 
   // Starts a VM and waits until it runs (or is paused, as asked for).
-  Result<Process> run(const std::string& vm, const std::vector<std::string>& qemu) const;
+  Result<Process> run(const std::string& vm, const std::vector<std::string>& qemu,
+                      const std::vector<std::string>& options = {}) const;
   // Starts receiving, and waits until somebody can connect. (Receiving and relocating with the
   // hosts' key, unless `options` name another.)
   Result<Process> receive(const std::string& vm, const std::vector<std::string>& qemu,
