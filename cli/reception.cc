@@ -44,7 +44,7 @@ ReceptionOutcome Reception::run() {
 // Also after a pager died: the same descriptors and the same page map, so nothing is lost.
 Status Reception::start_pager() {
   VMHOP_ASSIGN(pager_, host_.start_pager());
-  pager_closed_ = false;
+  pager_closed_ = pager_heard_out_ = false;
   pager_started_ = Clock::now();
   json regions = json::array();
   std::vector<int> fds = {host_.listening_socket()};
@@ -78,7 +78,16 @@ void Reception::remind_pager() {
   if (!last_words_.is_null()) tell_pager(last_words_);
 }
 
+// A message to a pager that has just left fails before its own last one is read: that it was
+// aborted, for example, which nobody would ever say again.
+void Reception::hear_pagers_last_words() {
+  pager_heard_out_ = true;
+  while (auto message = pager_->channel.receive(0))
+    on_pager(message->body, std::move(message->fds));
+}
+
 std::optional<ReceptionOutcome> Reception::react() {
+  if (pager_closed_ && !pager_heard_out_) hear_pagers_last_words();
   if (!exit_) {
     if (auto status = host_.qemu_exit()) on_qemu_exit(*status);
   }

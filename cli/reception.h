@@ -113,6 +113,7 @@ class Reception {
   };
 
   Status start_pager();
+  void hear_pagers_last_words();
   Status pump(Clock::time_point deadline);
   std::optional<ReceptionOutcome> react();
   std::optional<ReceptionOutcome> react_when_over();
@@ -149,6 +150,7 @@ class Reception {
 
   Stage stage_ = Stage::kWaiting;
   bool pager_closed_ = false;
+  bool pager_heard_out_ = false;
   bool pager_done_ = false;  // it said so: the source knows how it ended
   bool source_connected_ = false;
   bool qmp_lost_ = false;

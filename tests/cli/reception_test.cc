@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <future>
 #include <mutex>
 
 #include "tests/cli/scripted_helper.h"
@@ -118,6 +119,26 @@ class ReceptionTest : public testing::Test {
   ReceptionLimits limits_{milliseconds(2'000), milliseconds(20'000), milliseconds(20'000),
                           milliseconds(0)};
 };
+
+// QEMU has loaded the VM in the same moment, and the pager cannot be told any more.
+TEST_F(ReceptionTest, AnAbortIsHeardAlthoughThePagerHasLeft) {
+  std::promise<void> left;
+  host_.on_event = [&](const std::string& event) {
+    if (event == "link") left.get_future().wait();
+  };
+  host_.pagers.push_back([&](Peer& peer) {
+    greet(peer);
+    peer.say({{"event", "link"}, {"up", false}});
+    peer.say({{"event", "aborted"}, {"message", "the source took it back"}});
+    ::shutdown(peer.fd(), SHUT_RDWR);
+    qemu_.migration_event("completed");
+    left.set_value();
+  });
+  ReceptionOutcome outcome = receive();
+  EXPECT_EQ(outcome.end, ReceptionEnd::kAborted);
+  EXPECT_THAT(outcome.message, HasSubstr("took it back"));
+  EXPECT_EQ(host_.pagers_started, 1U);
+}
 
 TEST_F(ReceptionTest, AVmArrivesRunsAndIsDrained) {
   json start;
