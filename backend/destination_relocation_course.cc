@@ -114,8 +114,8 @@ void DestinationRelocation::on_abort(const std::string& reason) {
   if (state() >= DestinationState::kCommitted && state() != DestinationState::kReturned) {
     return spdlog::error("{}: the source wants to abort after its commit: {}", options_.vm, reason);
   }
-  // The supervisor first: once this is confirmed the source forgets the VM, and a pager that died in
-  // between would leave it in doubt for ever.
+  // The supervisor first: once this is confirmed the source forgets the VM, and a pager that died
+  // in between would leave it in doubt for ever.
   stop_with({{"event", "aborted"}, {"message", reason}});
   link_->send(Abort{reason});
   link_->flush();

@@ -78,10 +78,12 @@ Error taken(const std::string& name, const Liveness& life) {
       name, life.qemu ? "QEMU" : "the pager");
 }
 
-void remove_contents(const std::string& directory) {
+void remove_contents(const std::string& directory, const std::vector<std::string>& kept) {
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(directory, ignored)) {
-    if (entry.path().filename() != "lock") fs::remove_all(entry.path(), ignored);
+    bool keep = entry.path().filename() == "lock" ||
+                std::find(kept.begin(), kept.end(), entry.path().string()) != kept.end();
+    if (!keep) fs::remove_all(entry.path(), ignored);
   }
 }
 
@@ -147,7 +149,7 @@ Liveness look_for_life(const VmPaths& paths) {
   return life;
 }
 
-Result<NameClaim> NameClaim::take(const std::string& base, const std::string& name) {
+Result<NameClaim> NameClaim::take(const std::string& base, const std::string& name, Keep keep) {
   VMHOP_TRY(check_vm_name(base, name));
   VMHOP_TRY(make_private_directory(base));
   VmPaths paths(base, name);
@@ -170,7 +172,9 @@ Result<NameClaim> NameClaim::take(const std::string& base, const std::string& na
                                         "it is not running there)"
                                       : "");
   }
-  remove_contents(paths.directory());
+  std::vector<std::string> kept;
+  if (keep == Keep::kMonitors) kept = {paths.lifecycle_qmp(), paths.relocation_qmp()};
+  remove_contents(paths.directory(), kept);
   return NameClaim(std::move(paths), std::move(*lock));
 }
 

@@ -54,7 +54,10 @@ class NameClaim {
  public:
   // Makes the directory, or takes over one that a dead supervisor left, with a notice. Refused
   // (kRefused) while anything of the name's former VM lives.
-  static Result<NameClaim> take(const std::string& base, const std::string& name);
+  // With kMonitors the sockets of QEMU's monitors stay: one that somebody else started may wait.
+  enum class Keep { kNothing, kMonitors };
+  static Result<NameClaim> take(const std::string& base, const std::string& name,
+                                Keep keep = Keep::kNothing);
 
   const VmPaths& paths() const { return paths_; }
   // Removes the directory with everything in it: the VM is gone from this host.

@@ -101,7 +101,8 @@ Result<std::unique_ptr<Supervisor>> Supervisor::create(const std::string& name,
                                                        const std::vector<std::string>& qemu,
                                                        VmRole role) {
   VMHOP_ASSIGN(std::string base, runtime_base());
-  VMHOP_ASSIGN(NameClaim claim, NameClaim::take(base, name));
+  auto keep = command ? NameClaim::Keep::kNothing : NameClaim::Keep::kMonitors;
+  VMHOP_ASSIGN(NameClaim claim, NameClaim::take(base, name, keep));
   VMHOP_ASSIGN(EndSignals signals, EndSignals::block());
   VMHOP_ASSIGN(auto loop, EventLoop::create());
   std::unique_ptr<Supervisor> self(new Supervisor(std::move(claim), std::move(command),
@@ -297,6 +298,8 @@ void Supervisor::finish(int exit_code) {
 // frozen QEMU.
 void Supervisor::leave() {
   Liveness life = look_for_life(claim_.paths());
+  // Somebody else's that still waits for its VM may be taken by the next.
+  if (life.qemu && !owns_qemu() && record_.role == "receive" && !life.pager) record_.qemu = {};
   if (life.exporter || life.pager || life.qemu || life.commit_recorded || keeps_directory_) {
     record_.supervisor = {};
     write_record();

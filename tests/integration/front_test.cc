@@ -127,7 +127,8 @@ class HugePages : public HopTest {
   }
   void TearDown() override {
     HopTest::TearDown();
-    for (auto* process : {&running_, &receiving_}) process->reset();
+    for (auto* process : {&running_, &receiving_})
+      process->reset();
     EXPECT_OK(reserve(before_));
   }
   static Status reserve(const std::string& pages) {
