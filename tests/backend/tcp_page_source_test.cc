@@ -40,12 +40,12 @@ class TcpPageSourceTalk : public testing::Test {
     auto [left, right] = must(socket_pair(SOCK_STREAM));
     peer_ = std::move(left);
     source_ = std::make_unique<TcpPageSource>(must(make_plain_stream(std::move(right))),
-                                              std::vector<uint32_t>{kPage});
+                                              std::vector<uint32_t>{kPage, 2 * kPage});
   }
 
   std::byte* target() { return memory_.data() + kPage; }
-  void post(uint64_t first_page, uint64_t pages) {
-    PageRead read{{0, first_page * kPage, pages * kPage}, target() + first_page * kPage};
+  void post(uint64_t first_page, uint64_t pages, uint32_t region = 0) {
+    PageRead read{{region, first_page * kPage, pages * kPage}, target() + first_page * kPage};
     must(source_->post(std::span(&read, 1)));
   }
   void say(const void* bytes, size_t size) {
@@ -100,6 +100,27 @@ TEST_F(TcpPageSourceTalk, UnderstandsManyRunsInTheAnswerToItsOnlyRead) {
   EXPECT_EQ(target()[2 * kPage], kUntouched);
   EXPECT_EQ(target()[4 * kPage - 1], std::byte{7});
   EXPECT_TRUE(guards_hold());
+}
+
+TEST_F(TcpPageSourceTalk, KnowsThePagesOfARegionByTheirSize) {
+  post(0, 4, 1);
+  say_runs({data(4 * kPage)});
+  say_data(kPage, 7);
+  EXPECT_TRUE(arrivals().empty()) << "half a page";
+  say_data(kPage, 7);
+  auto whole = arrivals();
+  ASSERT_EQ(whole.size(), 1U);
+  EXPECT_EQ(whole[0].range, (PageRange{1, 0, 2 * kPage}));
+  say_data(2 * kPage, 7);
+  EXPECT_EQ(arrivals().size(), 1U);
+  post(0, 4, 1);
+  say_runs({data(kPage), zero(3 * kPage)});
+  EXPECT_EQ(failure(), "the source's answer on a page connection makes no sense: length of a run");
+}
+
+TEST_F(TcpPageSourceTalk, RefusesARegionThatThereIsNot) {
+  PageRead read{{2, 0, kPage}, target()};
+  EXPECT_FALSE(source_->post(std::span(&read, 1)).ok());
 }
 
 TEST_F(TcpPageSourceTalk, ReportsEachPageAsSoonAsItIsWhole) {

@@ -42,6 +42,7 @@ TEST(RelocationReport, HasTheFieldsThatScriptsRead) {
                              {"drained_ns", 2'000'000'000},
                              {"pages_faulted", 5},
                              {"fault_p50_ns", 210'000},
+                             {"front", "object"},
                              {"bytes_read", 4096}},
                             1024, 0);
   EXPECT_DOUBLE_EQ(report.at("blackout_ms"), 7.12);
@@ -52,7 +53,7 @@ TEST(RelocationReport, HasTheFieldsThatScriptsRead) {
   EXPECT_DOUBLE_EQ(report.at("fault_p50_us"), 210);
   EXPECT_EQ(report.at("bytes"), 4096);
   EXPECT_EQ(report.at("transport"), "tcp");
-  EXPECT_EQ(report.at("front"), "preload");
+  EXPECT_EQ(report.at("front"), "object");
 }
 
 TEST(VmView, EstimatesTheRemainingTimeFromTheLatestRate) {

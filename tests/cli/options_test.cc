@@ -56,6 +56,30 @@ TEST(Options, ReceiveNeedsAnAddress) {
   EXPECT_FALSE(receive.key_path.empty());
 }
 
+TEST(Options, AFrontIsChosenForRunAndReceive) {
+  auto front = [](std::vector<std::string> arguments) {
+    CommandLine line = parse_command_line(std::move(arguments));
+    if (!line.command) return std::string("refused");
+    if (const auto* run = std::get_if<RunOptions>(&*line.command)) return run->front;
+    return std::get<ReceiveOptions>(*line.command).front;
+  };
+  EXPECT_EQ(front({"run", "web", "--", "qemu"}), "auto");
+  EXPECT_EQ(front({"run", "web", "--front", "preload", "--", "qemu"}), "preload");
+  EXPECT_EQ(front({"receive", "web", "--listen", ":1", "--front", "object", "--", "qemu"}),
+            "object");
+  EXPECT_EQ(front({"run", "web", "--front", "back", "--", "qemu"}), "refused");
+}
+
+TEST(Options, APagerHasNoQemuOfItsOwn) {
+  CommandLine line = parse_command_line({"pager", "web", "--listen", ":4000", "--once"});
+  ASSERT_TRUE(line.command);
+  const auto& pager = std::get<PagerOptions>(*line.command);
+  EXPECT_EQ(pager.listen, ":4000");
+  EXPECT_TRUE(pager.once);
+  EXPECT_EQ(parse_command_line({"pager", "web", "--listen", ":1", "--", "qemu"}).exit_code,
+            kExitUsage);
+}
+
 TEST(Options, RelocateHasSensibleDefaults) {
   CommandLine line = parse_command_line({"relocate", "web", "there:4000"});
   ASSERT_TRUE(line.command);

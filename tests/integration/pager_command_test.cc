@@ -26,9 +26,8 @@ class PagerCommand : public HopTest {
 };
 
 Status PagerCommand::start_pager() {
-  VMHOP_ASSIGN(receiving_,
-               destination_->start({"pager", kVm, "--listen", destination_->endpoint(), "--key",
-                                    destination_->key()}));
+  VMHOP_ASSIGN(receiving_, destination_->start({"pager", kVm, "--listen", destination_->endpoint(),
+                                                "--key", destination_->key()}));
   return receiving_->wait_for_err(
       [](auto text) { return text.find("waiting for a QEMU") != std::string_view::npos; },
       within(30s));
