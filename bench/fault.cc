@@ -1,0 +1,164 @@
+// What one fault costs, from the guest's touch to its resume: vmhop's pager beside the floor, which
+// is a userfaultfd handler and a TCP round trip with nothing else to do. All by turns in one run.
+//
+//   fault [--rounds N] [--faults N] [--json]
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "bench/fault_handlers.h"
+
+namespace vmhop::bench {
+namespace {
+
+using Samples = std::vector<double>;  // µs
+
+// So much that precaching does not end before the faults do.
+constexpr uint64_t kPrecachedBytes = uint64_t{1} << 30;
+constexpr uint64_t kBytes = 128 << 20;
+
+double quantile(Samples samples, double share) {
+  if (samples.empty()) return 0;
+  std::sort(samples.begin(), samples.end());
+  return samples[static_cast<size_t>(share * static_cast<double>(samples.size() - 1))];
+}
+
+struct Stages {
+  Samples post;     // event read → request out
+  Samples read;     // request out → data there
+  Samples install;  // data there → installed and woken
+};
+
+struct Figures {
+  Samples sleeping_floor;
+  Samples spinning_floor;
+  Samples alone;
+  Samples precaching;
+  Stages stages;  // medians of each round, alone
+};
+
+Status touch_all(const FaultStage& stage, const FaultServer& server,
+                 const std::vector<uint64_t>& pages, Samples& samples) {
+  for (uint64_t page : pages) {
+    samples.push_back(stage.touch(page));
+    VMHOP_TRY(stage.check(page));
+  }
+  return server.failure();
+}
+
+Status measure_floor(uint64_t faults, BareServer::Waiting waiting, Samples& samples) {
+  VMHOP_ASSIGN(auto stage, FaultStage::create(kBytes));
+  VMHOP_ASSIGN(auto server, BareServer::start(*stage, waiting));
+  return touch_all(*stage, *server, scattered_pages(stage->pages(), faults), samples);
+}
+
+Status measure_alone(uint64_t faults, Figures& figures) {
+  VMHOP_ASSIGN(auto stage, FaultStage::create(kBytes));
+  VMHOP_ASSIGN(auto server, PagerServer::start(*stage, false));
+  VMHOP_TRY(touch_all(*stage, *server, scattered_pages(stage->pages(), faults), figures.alone));
+  const PagerCounters& counters = server->counters();
+  auto median = [](const Histogram& stage_times) {
+    return static_cast<double>(stage_times.quantile_ns(0.5)) / 1000;
+  };
+  figures.stages.post.push_back(median(counters.fault_post));
+  figures.stages.read.push_back(median(counters.fault_read));
+  figures.stages.install.push_back(median(counters.fault_install));
+  return ok_status();
+}
+
+// Only of pages that were not there yet; ends when precaching is through.
+Status measure_precaching(uint64_t faults, Samples& samples) {
+  VMHOP_ASSIGN(auto stage, FaultStage::create(kPrecachedBytes));
+  VMHOP_ASSIGN(auto server, PagerServer::start(*stage, true));
+  uint64_t measured = 0;
+  for (uint64_t page : scattered_pages(stage->pages(), stage->pages())) {
+    if (measured == faults) break;
+    if (!server->is_absent(page)) continue;
+    samples.push_back(stage->touch(page));
+    VMHOP_TRY(stage->check(page));
+    ++measured;
+  }
+  return server->failure();
+}
+
+Result<Figures> measure(uint64_t rounds, uint64_t faults) {
+  Figures figures;
+  for (uint64_t round = 0; round < rounds; ++round) {
+    fmt::print(stderr, "\rround {} of {}", round + 1, rounds);
+    VMHOP_TRY(measure_floor(faults, BareServer::Waiting::kSleeping, figures.sleeping_floor));
+    VMHOP_TRY(measure_floor(faults, BareServer::Waiting::kSpinning, figures.spinning_floor));
+    VMHOP_TRY(measure_alone(faults, figures));
+    VMHOP_TRY(measure_precaching(faults, figures.precaching));
+  }
+  fmt::print(stderr, "\n");
+  return figures;
+}
+
+void print(const Figures& figures, const nlohmann::json& report) {
+  auto row = [](const char* name, const Samples& samples) {
+    fmt::print("{:<28}{:9.1f} µs{:9.1f} µs{:9.1f} µs{:9}\n", name, quantile(samples, 0.5),
+               quantile(samples, 0.9), quantile(samples, 0.99), samples.size());
+  };
+  fmt::print("{:<28}{:>12}{:>12}{:>12}{:>9}\n", "from touch to resume", "p50", "p90", "p99",
+             "faults");
+  row("floor, asleep in poll()", figures.sleeping_floor);
+  row("floor, spinning first", figures.spinning_floor);
+  row("pager", figures.alone);
+  row("pager, while precaching", figures.precaching);
+  fmt::print(
+      "of that, at the median: request out after {:.1f} µs, data in {:.1f}, installed {:.1f}; "
+      "event, wake-up and resume {:.1f}\n",
+      quantile(figures.stages.post, 0.5), quantile(figures.stages.read, 0.5),
+      quantile(figures.stages.install, 0.5), report["rest_us"].get<double>());
+  fmt::print(
+      "p50 against the better floor  {:.2f}   to reach <= 1.15\n"
+      "p99 while precaching          {:.2f} x the p99 alone   to reach <= 2\n",
+      report["p50_ratio"].get<double>(), report["p99_ratio"].get<double>());
+}
+
+Status run(uint64_t rounds, uint64_t faults, bool as_json) {
+  VMHOP_ASSIGN(Figures figures, measure(rounds, faults));
+  double floor =
+      std::min(quantile(figures.sleeping_floor, 0.5), quantile(figures.spinning_floor, 0.5));
+  double alone = quantile(figures.alone, 0.5);
+  double staged = quantile(figures.stages.post, 0.5) + quantile(figures.stages.read, 0.5) +
+                  quantile(figures.stages.install, 0.5);
+  nlohmann::json report = {
+      {"floor_p50_us", floor},
+      {"fault_p50_us", alone},
+      {"p50_ratio", alone / floor},
+      {"fault_p99_us", quantile(figures.alone, 0.99)},
+      {"fault_precaching_p50_us", quantile(figures.precaching, 0.5)},
+      {"fault_precaching_p99_us", quantile(figures.precaching, 0.99)},
+      {"p99_ratio", quantile(figures.precaching, 0.99) / quantile(figures.alone, 0.99)},
+      {"post_us", quantile(figures.stages.post, 0.5)},
+      {"read_us", quantile(figures.stages.read, 0.5)},
+      {"install_us", quantile(figures.stages.install, 0.5)},
+      {"rest_us", alone - staged}};
+  print(figures, report);
+  if (as_json) fmt::print("{}\n", report.dump());
+  return ok_status();
+}
+
+}  // namespace
+}  // namespace vmhop::bench
+
+int main(int argc, char** argv) {
+  CLI::App app{"What one fault costs, beside the floor"};
+  uint64_t rounds = 5;
+  uint64_t faults = 4000;
+  bool json = false;
+  app.add_option("--rounds", rounds, "Turns of each way")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  app.add_option("--faults", faults, "Faults in each turn")
+      ->check(CLI::Range(10, 30000))
+      ->capture_default_str();
+  app.add_flag("--json", json, "End with one line of JSON");
+  CLI11_PARSE(app, argc, argv);
+  if (auto done = vmhop::bench::run(rounds, faults, json); !done) {
+    fmt::print(stderr, "fault: {}\n", done.error().message());
+    return 1;
+  }
+  return 0;
+}
