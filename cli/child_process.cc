@@ -197,6 +197,10 @@ void ChildProcess::signal(int number) const {
   ::syscall(SYS_pidfd_send_signal, pidfd_.get(), number, nullptr, 0);
 }
 
+bool ChildProcess::may_signal() const {
+  return ::syscall(SYS_pidfd_send_signal, pidfd_.get(), 0, nullptr, 0) == 0 || errno == ESRCH;
+}
+
 std::optional<ExitStatus> ChildProcess::poll() {
   std::lock_guard lock(reaping_);
   if (status_) return status_;

@@ -76,6 +76,7 @@ class ChildProcess {
 
   // These may be called from any thread.
   void signal(int number) const;
+  bool may_signal() const;
   // Reaps it if it has exited; the answer stays the same afterwards. How an adopted one exited is
   // not known.
   std::optional<ExitStatus> poll();

@@ -17,6 +17,8 @@ using nlohmann::json;
 
 constexpr std::chrono::seconds kStartTimeout{60};
 constexpr std::chrono::milliseconds kLookAround{100};
+constexpr std::chrono::seconds kMonitorTimeout{3};
+constexpr std::chrono::seconds kComplainEvery{10};
 
 // tmpfs and hugetlbfs both count the blocks of a file.
 Result<bool> is_untouched(const UniqueFd& memfd) {
@@ -87,6 +89,7 @@ Status DestinationSide::take_expected(FrontOffer& offer) {
 // of its command line has its answer.
 Result<QmpClient> DestinationSide::collect_all_of_somebodys(FrontListener& listener,
                                                             const std::function<bool()>& give_up) {
+  auto complain_at = Clock::now() + kComplainEvery;
   while (!give_up()) {
     auto offer = listener.receive(kLookAround);
     if (offer) {
@@ -105,18 +108,42 @@ Result<QmpClient> DestinationSide::collect_all_of_somebodys(FrontListener& liste
       offered_.clear();
       continue;
     }
-    auto qmp = QmpClient::connect(paths_.relocation_qmp(), Clock::now() + kLookAround);
-    if (!qmp) continue;
-    // Whatever its -S says: it must not run before the source has given the VM away.
-    VMHOP_ASSIGN(json status, qmp->execute("query-status"));
-    if (text_of(status, "status") != "inmigrate") {
-      return refusedf("QEMU is \"{}\", it does not wait for a VM: start it with -incoming defer -S",
-                      text_of(status, "status"));
+    auto qmp = ask_somebodys();
+    if (qmp) return qmp;
+    if (qmp.error().kind() == ErrorKind::kRefused) return qmp.error();
+    if (Clock::now() >= complain_at) {
+      spdlog::warn("{}: QEMU is here, but cannot be used yet: {}", name_, qmp.error().message());
+      complain_at = Clock::now() + kComplainEvery;
     }
-    VMHOP_TRY(qmp->execute("stop"));
-    return std::move(*qmp);
   }
   return Error("nobody has started QEMU", ErrorKind::kAborted);
+}
+
+// The QEMU that has offered memory, if it is ready: both monitors, nothing that runs, no memory
+// that is still to be offered.
+Result<QmpClient> DestinationSide::ask_somebodys() {
+  auto alive = [this] { return vm_->check_alive(); };
+  VMHOP_TRY(QmpClient::connect(paths_.lifecycle_qmp(), Clock::now() + kMonitorTimeout, alive));
+  VMHOP_ASSIGN(QmpClient qmp,
+               QmpClient::connect(paths_.relocation_qmp(), Clock::now() + kMonitorTimeout, alive));
+  VMHOP_ASSIGN(json status, qmp.execute("query-status"));
+  if (text_of(status, "status") != "inmigrate") {
+    return refusedf("QEMU is \"{}\", it does not wait for a VM: start it with -incoming defer -S",
+                    text_of(status, "status"));
+  }
+  VMHOP_ASSIGN(json objects, qmp.execute("qom-list", {{"path", "/objects"}}));
+  for (const json& object : objects) {
+    if (text_of(object, "type") != "child<memory-backend-postcopy>") continue;
+    std::string id = text_of(object, "name");
+    auto offered = std::any_of(
+        vm_->regions().begin(), vm_->regions().end(),
+        [&](const auto& region) { return region.spec.id == id && region.memfd.valid(); });
+    if (!offered)
+      return errorf("its object {} has not come here: has it pager={}?", id, paths_.front_socket());
+  }
+  // Whatever its -S says: it must not run before the source has given the VM away.
+  VMHOP_TRY(qmp.execute("stop"));
+  return qmp;
 }
 
 Status DestinationSide::take_any(FrontOffer& offer) {
@@ -134,6 +161,11 @@ Status DestinationSide::take_any(FrontOffer& offer) {
   }
   if (!vm_) {
     VMHOP_ASSIGN(auto qemu, ChildProcess::adopt(region.pid));
+    if (!qemu->may_signal()) {
+      VMHOP_TRY(
+          offer.refuse("vmhop may not end this QEMU if it has to: run both as the same user"));
+      return refusedf("refused the QEMU of process {}: this user may not signal it", region.pid);
+    }
     vm_ = VmProcess::adopt(std::move(qemu));
     spdlog::info("{}: QEMU is process {}", name_, region.pid);
   }

@@ -58,6 +58,7 @@ class DestinationSide : public ReceptionHost {
   Result<QmpClient> collect_expected(FrontListener& listener);
   Result<QmpClient> collect_all_of_somebodys(FrontListener& listener,
                                              const std::function<bool()>& give_up);
+  Result<QmpClient> ask_somebodys();
   Status take_expected(FrontOffer& offer);
   Status take_any(FrontOffer& offer);
   Status accept(FrontOffer& offer, size_t index);

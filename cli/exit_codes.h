@@ -20,7 +20,8 @@ inline constexpr const char* kExitCodeHelp =
     "ended\n"
     "before it was drained, 4 refused beforehand and nothing changed, 5 committed but not drained\n"
     "and the exporter is gone, 6 detached after the commit, 130 aborted by Ctrl-C.\n"
-    "run, receive and pager exit with QEMU's own code (0 once the VM has left), 125 when vmhop "
-    "failed.";
+    "run and receive exit with QEMU's own code (0 once the VM has left), 125 when vmhop failed; so "
+    "does\n"
+    "pager, with 1 when its QEMU ended without saying why.";
 
 }  // namespace vmhop

@@ -130,6 +130,13 @@ Result<MemoryObject> read_postcopy_object(const PropertyList& properties) {
                     kPostcopyBackend, object.region.id);
   }
   VMHOP_TRY(check_huge_pages(object.region));
+  if (object.region.huge && object.properties.find(",reserve=") != std::string::npos &&
+      !is_on(property(properties, "reserve"))) {
+    return refusedf(
+        "-object {},id={}: hugetlb=on with reserve=off: a page that arrives could find no place. "
+        "Leave reserve out",
+        kPostcopyBackend, object.region.id);
+  }
   return object;
 }
 

@@ -29,7 +29,7 @@ ReceptionOutcome Reception::run() {
   Status ready = check_capabilities(vm_->qmp, MigrationSide::kDestination);
   if (ready) ready = start_pager();
   if (!ready) {
-    host_.end_qemu();
+    if (host_.owns_qemu()) host_.end_qemu();
     return {ReceptionEnd::kFailed, ready.error().message(), {}};
   }
   for (;;) {
@@ -101,7 +101,7 @@ std::optional<ReceptionOutcome> Reception::react() {
   }
   if (aborted_) {
     // One that nobody connected to waits on, if it is somebody else's.
-    if (!terminating_ || source_connected_ || host_.owns_qemu()) host_.end_qemu();
+    if (source_connected_ || host_.owns_qemu()) host_.end_qemu();
     return finish(terminating_ ? ReceptionEnd::kTerminated : ReceptionEnd::kAborted, *aborted_);
   }
   if (stage_ == Stage::kEnded || stage_ == Stage::kGivenBack) return react_when_over();
@@ -142,7 +142,7 @@ std::optional<ReceptionOutcome> Reception::react_to_impatience() {
 std::optional<ReceptionOutcome> Reception::react_to_pager_gone() {
   pager_->end_within(limits_.grace);
   if (stage_ == Stage::kWaiting || stage_ == Stage::kLoading) {
-    host_.end_qemu();
+    if (host_.owns_qemu() || source_connected_) host_.end_qemu();
     return ReceptionOutcome{terminating_ ? ReceptionEnd::kTerminated : ReceptionEnd::kAborted,
                             fmt::format("the pager {} unexpectedly", pager_->describe_end()),
                             {}};
@@ -210,6 +210,15 @@ void Reception::read_mailbox() {
 
 // SIGTERM, in any phase.
 void Reception::terminate(const std::string& reason) {
+  // Somebody else's QEMU whose memory only this can bring: it takes two signals to end that VM.
+  bool runs_here = stage_ == Stage::kResuming || stage_ == Stage::kRunning;
+  if (!host_.owns_qemu() && runs_here && !std::exchange(asked_to_end_, true)) {
+    spdlog::warn(
+        "{}: its memory is still arriving: this ends when all of it is here. Another signal ends "
+        "the VM",
+        host_.vm_name());
+    return;
+  }
   if (terminating_) return;
   terminating_ = true;
   switch (stage_) {

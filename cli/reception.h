@@ -127,6 +127,7 @@ class Reception {
   // QEMU's side.
   void read_qmp();
   void on_qmp(const QmpEvent& event);
+  void ran_too_early();
   void on_cont_answer(const Result<nlohmann::json>& answer);
   void check_that_it_runs();
   void now_running(int64_t resumed_ns);
@@ -156,6 +157,7 @@ class Reception {
   bool qmp_lost_ = false;
   bool was_running_ = true;
   bool terminating_ = false;
+  bool asked_to_end_ = false;
   bool quit_sent_ = false;
   std::optional<uint64_t> cont_id_;
   std::optional<ExitStatus> exit_;

@@ -1,6 +1,7 @@
 // What a reception hears from the pager and from QEMU, and what it does about it.
 #include <spdlog/spdlog.h>
 
+#include "cli/exit_codes.h"
 #include "cli/json_access.h"
 #include "cli/reception.h"
 #include "cli/source_checks.h"
@@ -42,6 +43,11 @@ void Reception::on_pager(const json& message, std::vector<UniqueFd> fds) {
 void Reception::prepare_for_device_state() {
   if (stage_ != Stage::kWaiting) return;
   Status done = setup_.apply(vm_->qmp, MigrationSide::kDestination);
+  // Somebody may have continued a QEMU that is not ours: it would run as soon as it is loaded.
+  if (done && !host_.owns_qemu()) {
+    auto stopped = vm_->qmp.execute("stop");
+    if (!stopped) done = stopped.error();
+  }
   if (done) {
     std::string uri = "unix:" + host_.runtime_directory() + "/incoming.sock";
     auto listening = vm_->qmp.execute("migrate-incoming", {{"uri", uri}});
@@ -97,6 +103,8 @@ void Reception::on_qmp(const QmpEvent& event) {
     shutdown_reason_ = text_of(event.data, "reason", "shutdown");
   } else if (event.name == "RESUME" && stage_ == Stage::kResuming) {
     now_running(event.timestamp_ns);
+  } else if (event.name == "RESUME" && (stage_ == Stage::kLoading || stage_ == Stage::kLoaded)) {
+    ran_too_early();
   } else if (event.name == "MIGRATION" && stage_ == Stage::kLoading) {
     std::string status = text_of(event.data, "status");
     if (status == "completed" && !terminating_) {
@@ -106,6 +114,21 @@ void Reception::on_qmp(const QmpEvent& event) {
       tell_pager({{"cmd", "load_failed"}, {"message", "QEMU could not load the device state"}});
     }
   }
+}
+
+// Never two: who continued it did so before the source had given it away.
+void Reception::ran_too_early() {
+  std::string message =
+      "somebody continued the VM at the destination before it was given away; it was killed there, "
+      "but its disks may have been written by both";
+  spdlog::error("{}: {}", host_.vm_name(), message);
+  if (stage_ == Stage::kLoaded) return give_back(message);
+  host_.end_qemu();
+  exit_ = host_.qemu_exit().value_or(ExitStatus{0, 9});
+  stage_ = Stage::kGivenBack;
+  end_message_ = message;
+  last_words_ = {{"cmd", "load_failed"}, {"message", message}};
+  tell_pager(last_words_);
 }
 
 void Reception::on_cont_answer(const Result<json>& answer) {
@@ -146,6 +169,8 @@ void Reception::now_running(int64_t resumed_ns) {
 void Reception::on_qemu_exit(const ExitStatus& status) {
   if (!qmp_lost_) read_qmp();  // its last events
   exit_ = status;
+  // Nobody but its parent knows the code of a QEMU that is not ours.
+  if (status.unknown && shutdown_reason_.empty()) exit_->code = kExitFailed;
   std::string how = "QEMU " + status.describe();
   if (!source_connected_) {
     // Its user ended it; nobody else has to hear of it.
@@ -170,8 +195,7 @@ void Reception::on_qemu_exit(const ExitStatus& status) {
     case Stage::kResuming:
     case Stage::kRunning:
       stage_ = Stage::kEnded;
-      // Of an adopted QEMU only its SHUTDOWN event tells an end from a crash.
-      if (status.clean() && (!status.unknown || !shutdown_reason_.empty())) {
+      if (exit_->clean()) {
         end_message_ =
             shutdown_reason_.empty() ? "the VM ended" : "the VM ended: " + shutdown_reason_;
         last_words_ = {{"cmd", "ended"}, {"reason", end_message_}};

@@ -186,6 +186,7 @@ Status Supervisor::watch_vm() {
 void Supervisor::on_lifecycle_input() {
   Status read = lifecycle_->process_input();
   while (auto event = lifecycle_->take_event()) {
+    if (event->name == "SHUTDOWN") shutdown_seen_ = true;
     // While the VM is being relocated its states are the relocation's.
     if (working_) continue;
     if (event->name == "STOP") view_.set_state("paused");
@@ -197,6 +198,9 @@ void Supervisor::on_lifecycle_input() {
 void Supervisor::on_qemu_exit() {
   qemu_exit_ = vm_->child().poll();
   if (!qemu_exit_) return;
+  if (lifecycle_) on_lifecycle_input();  // its last events
+  // Nobody but its parent knows the code of a QEMU that is not ours.
+  if (qemu_exit_->unknown && !shutdown_seen_) qemu_exit_->code = kExitFailed;
   loop_->remove(vm_->child().pidfd());
   // Whether this is the VM's end is the relocation's to say.
   if (!working_) finish(qemu_exit_->shell_code());
@@ -253,12 +257,7 @@ void Supervisor::on_signal() {
     const char* name = ::sigabbrev_np(number);
     spdlog::info("{}: SIG{}: ending{}", name_, name, again ? " at once" : "");
     if (waiting_) refuse(std::exchange(waiting_, std::nullopt)->client, "the VM is being ended");
-    if (!owns_qemu() && !again && stays_for_the_vm()) {
-      spdlog::warn(
-          "{}: its memory is still arriving: this ends when all of it is here. Another "
-          "signal ends the VM",
-          name_);
-    } else if (working_) {
+    if (working_) {
       mailbox_->put(Request::kTerminate, fmt::format("the supervisor was ended by SIG{}", name));
     } else if (!owns_qemu()) {
       finish(kExitDone);  // QEMU is somebody else's, and whole
@@ -269,11 +268,6 @@ void Supervisor::on_signal() {
       quit_qemu();
     }
   }
-}
-
-// Somebody else's QEMU whose memory only this can bring.
-bool Supervisor::stays_for_the_vm() const {
-  return working_ && destination_ && view_.state() == "arriving";
 }
 
 void Supervisor::quit_qemu() {

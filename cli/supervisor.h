@@ -111,7 +111,6 @@ class Supervisor {
 
   // The end.
   void on_signal();
-  bool stays_for_the_vm() const;
   void quit_qemu();
   void finish(int exit_code);
   void leave();
@@ -141,6 +140,7 @@ class Supervisor {
 
   bool once_ = false;
   bool terminating_ = false;
+  bool shutdown_seen_ = false;
   bool keeps_directory_ = false;
   std::chrono::steady_clock::time_point attempt_started_;
   std::optional<int> exit_code_;

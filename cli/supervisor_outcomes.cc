@@ -179,9 +179,11 @@ void Supervisor::on_vm_arrived() {
   view_.forget_relocation();
   spdlog::info("{} is here with all of its memory", name_);
   if (auto watched = watch_vm(); !watched) {
-    spdlog::error("{}: {}", name_, watched.error().message());
-    if (!owns_qemu()) return finish(kExitSupervisor);
-    return finish(vm_->child().kill_and_reap().shell_code());
+    // It is the only copy there is: better without a supervisor than not at all.
+    spdlog::error("{}: {}. The VM is left as it is, without vmhop", name_,
+                  watched.error().message());
+    keeps_directory_ = true;
+    return finish(qemu_exit_ ? qemu_exit_->shell_code() : kExitSupervisor);
   }
   write_record();
   if (terminating_) return quit_qemu();

@@ -6,6 +6,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
@@ -148,9 +149,13 @@ Status VmProcess::check_alive() {
 
 // By the names that the object gives them.
 Status VmProcess::find_memory() {
+  auto known = [](const Region& region) { return region.memfd.valid(); };
+  if (std::all_of(regions_.begin(), regions_.end(), known)) return ok_status();
   fs::path directory = fmt::format("/proc/{}/fd", child_->identity().pid);
   std::error_code failure;
-  for (const auto& entry : fs::directory_iterator(directory, failure)) {
+  fs::directory_iterator entries(directory, failure);
+  for (; !failure && entries != fs::directory_iterator(); entries.increment(failure)) {
+    const fs::directory_entry& entry = *entries;
     std::error_code gone;
     std::string target = fs::read_symlink(entry.path(), gone).string();
     for (Region& region : regions_) {
@@ -164,8 +169,11 @@ Status VmProcess::find_memory() {
     }
   }
   if (failure) {
-    return errorf("looking for QEMU's RAM in {}: {}. vmhop and QEMU must be the same user's",
-                  directory.string(), failure.message());
+    return errorf(
+        "looking for QEMU's RAM in {}: {}. vmhop must be the same user's as QEMU, which must have "
+        "no "
+        "capabilities of its own; or root's",
+        directory.string(), failure.message());
   }
   for (const Region& region : regions_) {
     if (!region.memfd.valid()) return errorf("QEMU has no memory file for {}", region.spec.id);

@@ -96,9 +96,9 @@ Status PageServer::answer(const tcp::RequestRange& range) {
   if (range.region >= regions.size()) return refuse();
   const RamRegion& region = regions[range.region];
   uint32_t page_size = region.info().page_size;
-  if (range.length == 0 || range.length > tcp::kMaxRangeLength || range.length % page_size != 0 ||
-      range.offset % page_size != 0 || range.offset > region.info().size ||
-      range.length > region.info().size - range.offset) {
+  if (range.length == 0 || range.length > std::max(tcp::kMaxRangeLength, page_size) ||
+      range.length % page_size != 0 || range.offset % page_size != 0 ||
+      range.offset > region.info().size || range.length > region.info().size - range.offset) {
     return refuse();
   }
 

@@ -13,7 +13,7 @@ inline constexpr uint32_t kRequestMagic = 0x52484d56;  // "VMHR"
 inline constexpr uint32_t kReplyMagic = 0x50484d56;    // "VMHP"
 // Bounds what one side has to hold for the other.
 inline constexpr uint32_t kMaxRangesPerRequest = 256;
-inline constexpr uint32_t kMaxRangeLength = 4 << 20;
+inline constexpr uint32_t kMaxRangeLength = 4 << 20;  // or one page, if that is larger
 // A reply has a run for each change between data and zeros: no more than one a page.
 inline constexpr uint32_t kMaxRunsPerReply = kMaxRangeLength / 4096;
 

@@ -36,6 +36,7 @@ class FakeHost : public ReceptionHost {
     return WaitingVm{
         std::move(*qmp), "pc-q35-7.2", {{"vmhop-ram", 8192, 4096, 0x1000, 0, 0}}, exited_.fd()};
   }
+  bool owns_qemu() const override { return owned; }
   Result<Helper> start_pager() override {
     auto script = pagers.at(pagers_started++);
     return ScriptedHelper::start(std::move(script));
@@ -69,6 +70,7 @@ class FakeHost : public ReceptionHost {
   std::vector<ScriptedHelper::Script> pagers;
   size_t pagers_started = 0;
   bool fails_to_start = false;
+  bool owned = true;
   std::function<void(const std::string& event)> on_event;
 
  private:
@@ -138,6 +140,34 @@ TEST_F(ReceptionTest, AnAbortIsHeardAlthoughThePagerHasLeft) {
   EXPECT_EQ(outcome.end, ReceptionEnd::kAborted);
   EXPECT_THAT(outcome.message, HasSubstr("took it back"));
   EXPECT_EQ(host_.pagers_started, 1U);
+}
+
+// A person's "cont", or libvirt's.
+TEST_F(ReceptionTest, AVmThatSomebodyContinuesTooEarlyIsKilledAndHandedBack) {
+  std::string answer;
+  host_.pagers.push_back([&](Peer& peer) {
+    load(peer);
+    qemu_.event("RESUME");
+    answer = peer.next();
+    peer.say({{"event", "released"}});
+  });
+  ReceptionOutcome outcome = receive();
+  EXPECT_EQ(outcome.end, ReceptionEnd::kAborted);
+  EXPECT_EQ(answer, "returned");
+  EXPECT_THAT(outcome.message, HasSubstr("somebody continued the VM"));
+  EXPECT_THAT(host_.notes(), Contains("end qemu"));
+}
+
+TEST_F(ReceptionTest, SomebodyElsesVmEndsAtTheSecondSignalOnly) {
+  host_.owned = false;
+  host_.pagers.push_back([&](Peer& peer) {
+    run(peer);
+    mailbox_->put(Request::kTerminate, "first");
+    peer.say({{"event", "drained"}, {"report", json::object()}});
+    peer.next();
+  });
+  EXPECT_EQ(receive().end, ReceptionEnd::kDrained);
+  EXPECT_EQ(qemu_.count("quit"), 0U);
 }
 
 TEST_F(ReceptionTest, AVmArrivesRunsAndIsDrained) {
