@@ -241,10 +241,13 @@ void DestinationRelocation::check_drained() {
   drained_after_running_ns_ =
       static_cast<uint64_t>(std::chrono::nanoseconds(Clock::now() - *running_since_).count());
   set_state(DestinationState::kDrained);
-  Progress progress = delivery_->progress();
-  link_->send(progress);
+  link_->send(delivery_->progress());
   link_->send(Drained{drained_after_running_ns_});
-  nlohmann::json report = progress_to_json(progress);
+  tell_drained();
+}
+
+void DestinationRelocation::tell_drained() {
+  nlohmann::json report = progress_to_json(delivery_->progress());
   report["drained_ns"] = drained_after_running_ns_;
   report["transport"] = delivery_->transport();
   tell_({{"event", "drained"}, {"report", report}, {"regions", regions_json()}});

@@ -53,7 +53,7 @@ class DestinationRelocation {
   void lost(const std::string& reason);        // it crashed
   // For a pager that takes over: its predecessor may have died between storing the commit and
   // telling of it.
-  void repeat_commit();
+  void repeat_news();
   // The supervisor is gone: before the device state is loaded that is the end of it.
   void unsupervised();
 
@@ -83,6 +83,7 @@ class DestinationRelocation {
   void on_released();
 
   void check_drained();
+  void tell_drained();
   void start_progress();
   nlohmann::json regions_json() const;
   void set_state(DestinationState state);

@@ -104,7 +104,9 @@ void DestinationRelocation::unsupervised() {
   stop_with({{"event", "aborted"}, {"message", reason}});
 }
 
-void DestinationRelocation::repeat_commit() {
+// What a pager that died may not have told.
+void DestinationRelocation::repeat_news() {
+  if (state() == DestinationState::kDrained) return tell_drained();
   if (state() != DestinationState::kCommitted) return;
   commit_arrived_realtime_ns_ = realtime_ns();
   tell_({{"event", "commit"}, {"was_running", page_map_->run_state() == RunState::kRunning}});

@@ -112,7 +112,7 @@ Status PagerProcess::start_checked(ControlMessage message) {
   // The supervisor keeps the page map too: a new pager goes on with it.
   std::array<int, 1> fds{relocation_->page_map_fd()};
   tell({{"event", "listening"}, {"port", relocation_->port()}}, fds);
-  relocation_->repeat_commit();
+  relocation_->repeat_news();
   return ok_status();
 }
 

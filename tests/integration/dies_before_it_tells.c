@@ -1,19 +1,24 @@
 /*
- * Preloaded into the processes of a destination: the first that is about to tell of the commit dies
- * instead, with the commit in its page map. The file that VMHOP_TEST_DEATH names says that it did.
+ * Preloaded into the processes of a destination: the first that is about to tell of the event
+ * VMHOP_TEST_EVENT dies instead, with what it would have told of in its page map. The file that
+ * VMHOP_TEST_DEATH names says that it did.
  */
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static int tells_of_the_commit(const struct msghdr* message) {
-  static const char told[] = "\"event\":\"commit\"";
-  return message->msg_iovlen == 1 && memmem(message->msg_iov->iov_base, message->msg_iov->iov_len,
-                                            told, sizeof told - 1) != NULL;
+static int tells_of_the_event(const struct msghdr* message) {
+  const char* event = getenv("VMHOP_TEST_EVENT");
+  char told[64];
+  if (event == NULL || message->msg_iovlen != 1) return 0;
+  int length = snprintf(told, sizeof told, "\"event\":\"%s\"", event);
+  return memmem(message->msg_iov->iov_base, message->msg_iov->iov_len, told, (size_t)length) !=
+         NULL;
 }
 
 static int is_the_first(void) {
@@ -22,7 +27,7 @@ static int is_the_first(void) {
 }
 
 ssize_t sendmsg(int socket, const struct msghdr* message, int flags) {
-  if (tells_of_the_commit(message) && is_the_first()) {
+  if (tells_of_the_event(message) && is_the_first()) {
     kill(getpid(), SIGKILL);
   }
   return syscall(SYS_sendmsg, socket, message, flags);
