@@ -23,6 +23,7 @@ struct Options {
   unsigned rounds = 5;
   uint64_t ram_mib = 1024;
   uint64_t writer_mib_per_second = 200;
+  std::string vmhop = VMHOP_LAB_PROGRAM;
   bool json = false;
 };
 
@@ -45,8 +46,10 @@ std::string summary(const Figures& figures) {
 
 // A round that fails is told and left out: the others still say something.
 void measure(Cell& cell, const Options& options, unsigned round, unsigned& failed) {
-  RoundSpec spec{
-      cell.mode, cell.link, {cell.workload, options.ram_mib, options.writer_mib_per_second}};
+  RoundSpec spec{cell.mode,
+                 cell.link,
+                 {cell.workload, options.ram_mib, options.writer_mib_per_second},
+                 options.vmhop};
   auto figures = run_round(spec);
   std::string what =
       fmt::format("{} {} {} round {}", cell.workload, cell.link, cell.mode, round + 1);
@@ -65,7 +68,7 @@ int compare(const Options& options) {
     for (const auto& link : options.links) {
       std::vector<Cell> modes;
       for (const auto& mode : options.modes)
-        modes.push_back({workload, link, mode, {}});
+        modes.push_back({workload, link, mode, options.ram_mib, {}});
       for (unsigned round = 0; round < options.rounds; ++round) {
         for (Cell& cell : modes)
           measure(cell, options, round, failed);
@@ -111,6 +114,8 @@ int main(int argc, char** argv) {
                  "MiB of pages that the writer rewrites in a second")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  app.add_option("--vmhop", options.vmhop, "The vmhop to measure, if not this build's")
+      ->check(CLI::ExistingFile);
   app.add_flag("--json", options.json, "One JSON object a line: all medians, then the goals");
   CLI11_PARSE(app, argc, argv);
   if (quick) make_quick(options);

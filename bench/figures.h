@@ -11,6 +11,7 @@ namespace vmhop::bench {
 // Each is empty where it does not exist: an idle guest has no throughput, a precopy that never
 // converges no blackout.
 struct Figures {
+  std::optional<double> before;        // throughput before: MiB/s to clients, or rewritten
   std::optional<double> blackout_ms;   // the source's STOP to the destination's RESUME, by QEMU
   std::optional<double> gap_ms;        // the longest that a client, or the console, heard nothing
   std::optional<double> recovered_s;   // RESUME until throughput is at 95 % of before again
@@ -35,6 +36,7 @@ struct Cell {
   std::string workload;
   std::string link;
   std::string mode;
+  uint64_t ram_mib;
   std::vector<Figures> rounds;
 
   // Of the rounds that have it.

@@ -19,7 +19,7 @@ constexpr auto kWarmUp = 1s;
 constexpr auto kBaseline = 4s;
 constexpr auto kAfterwards = 4s;
 // Throughput counts as back when it was for so long.
-constexpr auto kSteady = 500ms;
+constexpr auto kSteady = 1s;
 constexpr auto kStep = 20ms;
 constexpr double kRecovered = 0.95;
 constexpr double kLeastPopulated = 0.75;
@@ -39,10 +39,12 @@ struct Timeline {
   Clock::time_point ended;  // of all watching
 };
 
-// What became of the throughput: how much was lost until it was back, and all pages with it.
+// What became of the throughput: how much was lost until it was back. What comes later is this
+// machine's noise, and there can be much time for it.
 void take_work(const Workload::Rate& rate, const Timeline& when, Figures& figures) {
   double before = rate(when.baseline_from, when.move.asked);
   if (before <= 0) return;
+  figures.before = before;
   auto back = when.ended;
   auto from = when.move.moved ? when.move.resumed : when.move.completed;
   for (auto at = from; at + kSteady <= when.ended; at += kStep) {
@@ -52,9 +54,9 @@ void take_work(const Workload::Rate& rate, const Timeline& when, Figures& figure
   }
   // Not back while somebody watched: "at least so long".
   if (when.move.moved) figures.recovered_s = std::max(0.0, seconds_between(from, back));
-  auto until = std::max(back, when.move.completed);
+  if (!when.move.moved) back = from;
   figures.lost_s =
-      (1 - rate(when.move.asked, until) / before) * seconds_between(when.move.asked, until);
+      (1 - rate(when.move.asked, back) / before) * seconds_between(when.move.asked, back);
 }
 
 Figures figures_of(const Move& move, const Costs& costs, const std::string& mode) {
@@ -75,9 +77,8 @@ Figures figures_of(const Move& move, const Costs& costs, const std::string& mode
 
 Result<Figures> run_round(const RoundSpec& spec) {
   VMHOP_ASSIGN(auto network, lab::Network::create());
-  VMHOP_ASSIGN(auto source, lab::VmhopHost::create(*network, "source", VMHOP_LAB_PROGRAM));
-  VMHOP_ASSIGN(auto destination,
-               lab::VmhopHost::create(*network, "destination", VMHOP_LAB_PROGRAM));
+  VMHOP_ASSIGN(auto source, lab::VmhopHost::create(*network, "source", spec.vmhop));
+  VMHOP_ASSIGN(auto destination, lab::VmhopHost::create(*network, "destination", spec.vmhop));
   if (spec.link != "unlimited") {
     VMHOP_TRY(network->set_rate("source", spec.link));
     VMHOP_TRY(network->set_rate("destination", spec.link));

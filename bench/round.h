@@ -12,6 +12,7 @@ struct RoundSpec {
   std::string mode;  // of all_modes()
   std::string link;  // "unlimited" or a rate of tc's, "1gbit"
   WorkloadSpec workload;
+  std::string vmhop;  // the program
 };
 
 Result<Figures> run_round(const RoundSpec& spec);

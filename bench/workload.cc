@@ -22,6 +22,7 @@ using lab::within;
 
 // Threads of QEMU get names, so that the guest's own CPU time can be told from what moving it
 // costs.
+constexpr uint64_t kPagesPerMib = 256;
 constexpr const char* kName = "guest,debug-threads=on";
 
 // nginx, asked for a page by wrk all the time and by a probe that measures its silence.
@@ -59,7 +60,8 @@ class Web final : public Workload {
     return ok_status();
   }
   Rate rate(const lab::GuestConsole& /*console*/) const override {
-    return [this](auto from, auto to) { return throughput_->bytes_per_second(from, to); };
+    return
+        [this](auto from, auto to) { return throughput_->bytes_per_second(from, to) / (1 << 20); };
   }
   std::optional<Clock::duration> longest_gap(const lab::GuestConsole& /*console*/,
                                              Clock::time_point from,
@@ -115,7 +117,8 @@ uint64_t tsc_khz() {
   return static_cast<uint64_t>(ticks / lab::milliseconds(Clock::now() - since));
 }
 
-// The bare-metal guest: rewrites half of its RAM in random order at a rate, or is idle (rate 0).
+// The bare-metal guest: rewrites half of its RAM in random order at a rate, or (rate 0) touches
+// nothing and spins, since it runs where it may not halt.
 class Writer final : public Workload {
  public:
   Writer(uint64_t ram_mib, uint64_t mib_per_second) : writes_(mib_per_second > 0) {
@@ -123,7 +126,7 @@ class Writer final : public Workload {
     guest_.ram_mib = ram_mib;
     guest_.name = kName;
     guest_.arguments = fmt::format("mode=random mib={} rate={} tsc_khz={}", ram_mib / 2,
-                                   mib_per_second * 256, tsc_khz());
+                                   mib_per_second * kPagesPerMib, tsc_khz());
   }
 
   std::vector<std::string> qemu_command(const lab::QemuPlace& place) const override {
@@ -140,7 +143,8 @@ class Writer final : public Workload {
     if (!writes_) return nullptr;
     return [progress = read_progress(console)](auto from, auto to) {
       if (progress.empty()) return 0.0;
-      return (pages_at(progress, to) - pages_at(progress, from)) / lab::seconds_between(from, to);
+      double pages = pages_at(progress, to) - pages_at(progress, from);
+      return pages / kPagesPerMib / lab::seconds_between(from, to);
     };
   }
   std::optional<Clock::duration> longest_gap(const lab::GuestConsole& console,

@@ -22,7 +22,7 @@ struct WorkloadSpec {
 
 class Workload {
  public:
-  // Between two moments: units of work a second.
+  // Between two moments: MiB a second, to clients or rewritten.
   using Rate = std::function<double(lab::Clock::time_point, lab::Clock::time_point)>;
 
   virtual ~Workload() = default;

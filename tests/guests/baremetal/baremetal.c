@@ -10,8 +10,8 @@
  *   mode=rewrite      check each page and write the next generation, in every pass (the default)
  *   mode=touchonce    write once, then only check
  *   mode=random       ... write once, then rewrite pages in random order and check none
- *   rate=N              ... N pages a second, what was missed is not made up for; 0 (the default)
- *                       halts for good
+ *   rate=N              ... N pages a second, what was missed is not made up for; 0 (the default):
+ *                       none, the CPU spins
  *   tsc_khz=N           ... by a time stamp counter of that frequency
  *   populate=full     touch every page (the default)
  *   populate=alternate  in the lower half of the patterned pages touch every other one only

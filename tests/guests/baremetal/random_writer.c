@@ -20,16 +20,17 @@ static void rewrite(uint32_t page, uint32_t value) {
   }
 }
 
-_Noreturn static void halt(void) {
+/* Ring 3 may not halt. */
+_Noreturn static void spin(void) {
   for (;;) {
-    __asm__ volatile("cli; hlt");
+    __asm__ volatile("pause");
   }
 }
 
 _Noreturn void random_writer_run(const struct random_writer* writer,
                                  void (*report)(uint32_t pages)) {
   if (!writer->pages_per_second || !writer->tsc_khz || !writer->pages) {
-    halt();
+    spin();
   }
   const uint64_t second = (uint64_t)writer->tsc_khz * 1000;
   const uint64_t pause = second / writer->pages_per_second;

@@ -5,7 +5,7 @@
 
 struct random_writer {
   uint32_t first_page, pages;
-  uint32_t pages_per_second; /* 0: none, the CPU halts */
+  uint32_t pages_per_second; /* 0: none, the CPU spins */
   uint32_t tsc_khz;
 };
 
