@@ -84,6 +84,7 @@ class Web final : public Workload {
 };
 
 // How many pages the writer had written, and when it said so.
+constexpr double kMostBetweenLines = 1e5;
 struct Progress {
   Clock::time_point at;
   double pages;
@@ -94,7 +95,11 @@ std::vector<Progress> read_progress(const lab::GuestConsole& console) {
   std::vector<Progress> progress;
   for (const lab::Line& line : console.log().lines()) {
     if (!line.text.starts_with(kWrote)) continue;
-    progress.push_back({line.at, std::strtod(line.text.c_str() + kWrote.size(), nullptr)});
+    double pages = std::strtod(line.text.c_str() + kWrote.size(), nullptr);
+    // QEMU may lose some of a line at the switch: a number that makes no sense is none.
+    double last = progress.empty() ? 0 : progress.back().pages;
+    if (pages < last || pages > last + kMostBetweenLines) continue;
+    progress.push_back({line.at, pages});
   }
   return progress;
 }
