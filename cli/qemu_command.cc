@@ -277,7 +277,8 @@ Result<QemuCommand> QemuCommand::translate(std::span<const std::string> command,
     if (memory.find(kDefaultBackend) != nullptr) {
       return refusedf("the id {} is vmhop's own; choose another one", kDefaultBackend);
     }
-    memory.objects.push_back({{kDefaultBackend, main.size, false, 0}, ""});
+    // Not as a temporary: GCC 12 at -O3 takes one to be used uninitialized.
+    memory.objects.emplace_back().region = RegionSpec{kDefaultBackend, main.size, false, 0};
   }
   if (memory.objects.size() > kMaxBackends) {
     return refusedf("{} memory backends; {} are possible", memory.objects.size(), kMaxBackends);

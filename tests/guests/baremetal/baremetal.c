@@ -9,6 +9,10 @@
  *   mib=N             watch RAM up to N MiB; to the end of RAM below 4 GiB unless told
  *   mode=rewrite      check each page and write the next generation, in every pass (the default)
  *   mode=touchonce    write once, then only check
+ *   mode=random       ... write once, then rewrite pages in random order and check none
+ *   rate=N              ... N pages a second, what was missed is not made up for; 0 (the default):
+ *                       none, the CPU spins
+ *   tsc_khz=N           ... by a time stamp counter of that frequency
  *   populate=full     touch every page (the default)
  *   populate=alternate  in the lower half of the patterned pages touch every other one only
  *   stride=N            ... every Nth one only
@@ -17,6 +21,7 @@
  * Lines printed, each ended by '\n':
  *   BM READY pages=<n> zeros=<n> end_mib=<n>      all is written once (pages, zeros: those in use)
  *   BM PASS <n> errors=<e> checksum=<hex>      a pass is done; checksum: the sum of all words
+ *   BM WROTE <n>                                  mode=random: so many pages so far
  *   BM ERROR page=<address/4096> expected=<hex> got=<hex> word=<w>
  *   BM STATUS pass=<n> errors=<e>                 the answer to the byte 's'
  *   BM BYE pass=<n> errors=<e>                    the answer to the byte 'q'; power off follows
@@ -25,6 +30,7 @@
 #include <stdint.h>
 
 #include "machine.h"
+#include "random_writer.h"
 
 enum {
   PAGE_SIZE = 4096,
@@ -55,6 +61,8 @@ struct part {
 struct plan {
   struct part sparse, dense, zeros;
   int touch_once;
+  int random;
+  struct random_writer writer;
 };
 
 static uint32_t passes, errors, checksum;
@@ -99,6 +107,12 @@ static void obey(int command) {
     serial_print("\n");
     power_off();
   }
+}
+
+static void report_written(uint32_t pages) {
+  print_field("BM WROTE ", pages, 10);
+  serial_print("\n");
+  obey(serial_read());
 }
 
 /* ---- memory ---- */
@@ -264,6 +278,11 @@ static struct plan make_plan(const struct start_info* info) {
       .dense = {middle, patterned_end, 1},
       .zeros = {patterned_end, end, 1},
       .touch_once = mode && *mode == 't',
+      .random = mode && *mode == 'r' && mode[1] == 'a',
+      .writer = {.first_page = FIRST_PAGE,
+                 .pages = patterned_end - FIRST_PAGE,
+                 .pages_per_second = number_option(line, "rate", 0),
+                 .tsc_khz = number_option(line, "tsc_khz", 0)},
   };
 }
 
@@ -284,6 +303,9 @@ void guest_main(const struct start_info* info) {
   print_field(" end_mib=", plan.zeros.end / PAGES_PER_MIB, 10);
   serial_print("\n");
 
+  if (plan.random) {
+    random_writer_run(&plan.writer, report_written);
+  }
   for (;;) {
     uint32_t next = plan.touch_once ? generation : generation + 1;
     checksum = 0;

@@ -1,0 +1,186 @@
+#include <poll.h>
+
+#include <array>
+#include <optional>
+
+#include "bench/movers.h"
+#include "cli/json_access.h"
+#include "tests/lab/blackout.h"
+
+namespace vmhop::bench {
+namespace {
+
+using namespace std::chrono_literals;
+using lab::Clock;
+using lab::within;
+using nlohmann::json;
+
+constexpr uint16_t kPort = 4444;
+constexpr uint64_t kUnlimited = 1ULL << 40;  // bytes a second; 0 would mean QEMU's default
+// A guest that writes faster than the link carries is never done; this is when an operator gives
+// up.
+constexpr std::chrono::seconds kPrecopyCap{60};
+constexpr std::chrono::seconds kPostcopyCap{300};
+
+// Like with like: RAM that is a shared memory file, as vmhop has it.
+std::vector<std::string> with_shared_ram(std::vector<std::string> command, uint64_t ram_mib) {
+  for (size_t i = 0; i + 1 < command.size(); ++i) {
+    if (command[i] == "-M") command[i + 1] += ",memory-backend=ram";
+  }
+  command.emplace_back("-object");
+  command.push_back(fmt::format("memory-backend-memfd,id=ram,share=on,size={}M", ram_mib));
+  return command;
+}
+
+class QemuMover final : public Mover {
+ public:
+  QemuMover(QemuMode mode, const lab::VmhopHost& source, const lab::VmhopHost& destination,
+            uint64_t ram_mib)
+      : mode_(mode), source_(source), destination_(destination), ram_mib_(ram_mib) {}
+
+  Result<pid_t> start_source(const GuestCommand& guest) override {
+    VMHOP_ASSIGN(running_,
+                 source_.start_program(with_shared_ram(guest(source_.place()), ram_mib_)));
+    auto monitor = source_.monitor(within(30s));
+    if (!monitor) return monitor.error().with(running_->err());
+    source_monitor_ = std::move(*monitor);
+    VMHOP_TRY(configure(*source_monitor_));
+    return running_->pid();
+  }
+
+  QmpClient& source_monitor() override { return *source_monitor_; }
+
+  Status prepare_destination(const GuestCommand& guest) override {
+    auto command = with_shared_ram(guest(destination_.place()), ram_mib_);
+    command.insert(command.end(), {"-incoming", "defer"});
+    VMHOP_ASSIGN(receiving_, destination_.start_program(command));
+    auto monitor = destination_.monitor(within(30s));
+    if (!monitor) return monitor.error().with(receiving_->err());
+    destination_monitor_ = std::move(*monitor);
+    VMHOP_TRY(configure(*destination_monitor_));
+    VMHOP_TRY(destination_monitor_->execute("migrate-incoming", {{"uri", uri()}}));
+    return ok_status();
+  }
+
+  Result<Move> relocate() override {
+    // What preparing the guest made: a stop and a cont.
+    while (source_monitor_->take_event()) {
+    }
+    seen_ = {};
+    auto give_up = within(mode_ == QemuMode::kPrecopy ? kPrecopyCap : kPostcopyCap);
+    move_.asked = Clock::now();
+    VMHOP_TRY(source_monitor_->execute("migrate", {{"uri", uri()}}));
+    for (;;) {
+      VMHOP_TRY(take_events());
+      if (seen_.source_completed && seen_.destination_completed && seen_.resumed) return move_;
+      if (Clock::now() > give_up) return give_up_moving();
+      std::array<pollfd, 2> monitors = {pollfd{source_monitor_->fd(), POLLIN, 0},
+                                        pollfd{destination_monitor_->fd(), POLLIN, 0}};
+      (void)::poll(monitors.data(), monitors.size(), lab::milliseconds_until(give_up) + 1);
+      if (monitors[0].revents != 0) VMHOP_TRY(source_monitor_->process_input());
+      if (monitors[1].revents != 0) VMHOP_TRY(destination_monitor_->process_input());
+    }
+  }
+
+ private:
+  struct Seen {
+    bool source_completed = false;
+    bool destination_completed = false;
+    bool resumed = false;
+    bool switched = false;
+  };
+
+  std::string uri() const {
+    std::string endpoint = destination_.endpoint();
+    return fmt::format("tcp:{}:{}", endpoint.substr(0, endpoint.rfind(':')), kPort);
+  }
+
+  // QEMU's defaults but for the mode, and no limit to the bandwidth.
+  Status configure(QmpClient& monitor) const {
+    json capabilities = json::array({{{"capability", "events"}, {"state", true}}});
+    if (mode_ != QemuMode::kPrecopy) {
+      capabilities.push_back({{"capability", "postcopy-ram"}, {"state", true}});
+    }
+    if (mode_ == QemuMode::kPreempt) {
+      capabilities.push_back({{"capability", "postcopy-preempt"}, {"state", true}});
+    }
+    VMHOP_TRY(monitor.execute("migrate-set-capabilities", {{"capabilities", capabilities}}));
+    VMHOP_TRY(monitor.execute("migrate-set-parameters", {{"max-bandwidth", kUnlimited}}));
+    return ok_status();
+  }
+
+  Status take_events() {
+    // A command's answer may bring events along, so both are asked until neither has one.
+    while (source_monitor_->has_queued_event() || destination_monitor_->has_queued_event()) {
+      while (auto event = source_monitor_->take_event())
+        VMHOP_TRY(take_from_source(*event));
+      while (auto event = destination_monitor_->take_event())
+        VMHOP_TRY(take_from_destination(*event));
+    }
+    return ok_status();
+  }
+
+  Status take_from_source(const QmpEvent& event) {
+    if (event.name == "STOP") move_.stopped = when(event);
+    if (event.name != "MIGRATION") return ok_status();
+    std::string status = text_of(event.data, "status");
+    if (status == "failed") return Error("QEMU's migration failed at the source");
+    if (status == "active" && mode_ != QemuMode::kPrecopy && !seen_.switched) {
+      // At once, before the first pass: what vmhop does, and the shortest that postcopy can take.
+      seen_.switched = true;
+      VMHOP_TRY(source_monitor_->execute("migrate-start-postcopy"));
+    }
+    if (status == "completed") {
+      seen_.source_completed = true;
+      move_.completed = std::max(move_.completed, when(event));
+    }
+    return ok_status();
+  }
+
+  Status take_from_destination(const QmpEvent& event) {
+    if (event.name == "RESUME") {
+      seen_.resumed = true;
+      move_.resumed = when(event);
+    }
+    if (event.name != "MIGRATION") return ok_status();
+    std::string status = text_of(event.data, "status");
+    if (status == "failed") return Error("QEMU's migration failed at the destination");
+    if (status == "completed") {
+      seen_.destination_completed = true;
+      move_.completed = std::max(move_.completed, when(event));
+    }
+    return ok_status();
+  }
+
+  Result<Move> give_up_moving() {
+    if (mode_ != QemuMode::kPrecopy) return Error("QEMU's postcopy does not come to an end");
+    VMHOP_TRY(source_monitor_->execute("migrate_cancel"));
+    move_.moved = false;
+    move_.completed = Clock::now();
+    return move_;
+  }
+
+  static Clock::time_point when(const QmpEvent& event) {
+    return lab::to_steady(std::chrono::nanoseconds(event.timestamp_ns));
+  }
+
+  QemuMode mode_;
+  const lab::VmhopHost& source_;
+  const lab::VmhopHost& destination_;
+  uint64_t ram_mib_;
+  std::optional<lab::Process> running_;
+  std::optional<lab::Process> receiving_;
+  std::optional<QmpClient> source_monitor_;
+  std::optional<QmpClient> destination_monitor_;
+  Seen seen_;
+  Move move_;
+};
+
+}  // namespace
+
+std::unique_ptr<Mover> make_qemu_mover(QemuMode mode, const lab::VmhopHost& source,
+                                       const lab::VmhopHost& destination, uint64_t ram_mib) {
+  return std::make_unique<QemuMover>(mode, source, destination, ram_mib);
+}
+
+}  // namespace vmhop::bench

@@ -1,0 +1,20 @@
+// One relocation of one guest, from an empty lab to its figures.
+#pragma once
+
+#include <string>
+
+#include "bench/figures.h"
+#include "bench/workload.h"
+
+namespace vmhop::bench {
+
+struct RoundSpec {
+  std::string mode;  // of all_modes()
+  std::string link;  // "unlimited" or a rate of tc's, "1gbit"
+  WorkloadSpec workload;
+  std::string vmhop;  // the program
+};
+
+Result<Figures> run_round(const RoundSpec& spec);
+
+}  // namespace vmhop::bench
