@@ -34,9 +34,9 @@
  *
  *    A connection that ends before VMHOP_FRONT_DRAINED means nothing but that: the object connects
  *    again, every 100 ms and for ever, and offers the same region and descriptors with
- *    VMHOP_FRONT_REGION_AGAIN. vmhop accepts that region if it is one it knows, and then sends
- *    progress on the new connection; VMHOP_FRONT_DRAINED too, if that has happened meanwhile. vmhop
- *    never waits on this connection: QEMU may be frozen.
+ *    VMHOP_FRONT_REGION_AGAIN. `vmhop pager` accepts such a region while nothing has been put into
+ * it, and refuses it otherwise: the page map that says what is there is not its own. Refused, the
+ *    object goes on trying. vmhop never waits on this connection: QEMU may be frozen.
  *
  * 2. The control page (struct vmhop_front_control): whether QEMU may punch holes into RAM.
  *
