@@ -6,6 +6,7 @@
 #include <array>
 #include <cerrno>
 
+#include "backend/base/thread_role.h"
 #include "backend/session/limits.h"
 
 namespace vmhop {
@@ -43,6 +44,7 @@ Result<std::unique_ptr<FaultHandler>> FaultHandler::start(const DestinationMemor
   std::unique_ptr<FaultHandler> handler(new FaultHandler(
       memory, plan, counters, std::move(callbacks), std::move(wake), std::move(stop)));
   handler->thread_ = std::thread([raw = handler.get()] {
+    begin_thread("vmhop-fault", ThreadRole::kFault);
     Status end = raw->serve();
     if (!end && !raw->stopping_ && !raw->end_expected_) raw->callbacks_.on_broken(end.error());
   });

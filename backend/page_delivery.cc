@@ -1,5 +1,7 @@
 #include "backend/page_delivery.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "backend/tcp/tcp_page_source.h"
@@ -8,6 +10,14 @@ namespace vmhop {
 namespace {
 
 constexpr std::chrono::milliseconds kConnectTimeout{5000};
+
+// A file of huge pages cannot be written to. And who writes to a file waits for others who do: bulk
+// lanes can, a fault cannot.
+TcpPageSource::Region tcp_region(const RamRegion& ram, LaneKind lane) {
+  uint32_t page_size = ram.info().page_size;
+  bool written = lane == LaneKind::kBulk && page_size == static_cast<uint32_t>(::getpagesize());
+  return {page_size, written ? ram.memfd() : -1};
+}
 
 }  // namespace
 
@@ -161,11 +171,11 @@ void PageDelivery::attach_lanes() {
 
 // With RDMA a lane is only asked for what no key covers.
 std::unique_ptr<PageSource> PageDelivery::make_source(AcceptedLane& lane) {
-  std::vector<uint32_t> page_sizes;
-  for (const RegionInfo& region : options_.regions)
-    page_sizes.push_back(region.page_size);
+  std::vector<TcpPageSource::Region> regions;
+  for (const DestinationMemory::Region& region : pager_->memory().regions())
+    regions.push_back(tcp_region(region.ram, lane.id.kind));
   std::unique_ptr<PageSource> by_name =
-      std::make_unique<TcpPageSource>(std::move(lane.stream), std::move(page_sizes));
+      std::make_unique<TcpPageSource>(std::move(lane.stream), std::move(regions));
   if (!import_) return by_name;
   size_t connection = lane.id.kind == LaneKind::kFault ? 0 : size_t{1} + lane.id.index;
   auto source = import_->take_source(connection, std::move(by_name));

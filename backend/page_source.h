@@ -23,12 +23,14 @@ struct PageRange {
 
 struct PageRead {
   PageRange range;
-  std::byte* target = nullptr;  // range.length bytes, the source's to write until they arrive
+  // Where the pages are in this process: range.length bytes, the source's to write until they
+  // arrive, here or through the file that is mapped here.
+  std::byte* target = nullptr;
 };
 
 // What came of a read, or of a part of it.
 enum class Content : uint8_t {
-  kData,  // the bytes are in the target, all of them
+  kData,  // the bytes are there, all of them
   kZero,  // the source has only zeros, or a hole: nothing was written
 };
 struct PageArrival {

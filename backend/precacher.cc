@@ -6,6 +6,8 @@
 #include <array>
 #include <cerrno>
 
+#include "backend/base/thread_role.h"
+
 namespace vmhop {
 namespace {
 
@@ -28,6 +30,7 @@ Result<std::unique_ptr<Precacher>> Precacher::start(const DestinationMemory& mem
   std::unique_ptr<Precacher> precacher(new Precacher(memory, plan, counters, std::move(callbacks),
                                                      std::move(wake), std::move(stop)));
   precacher->thread_ = std::thread([raw = precacher.get()] {
+    begin_thread("vmhop-precache", ThreadRole::kBulk);
     Status end = raw->serve();
     if (!end && !raw->stopping_) raw->callbacks_.on_broken(end.error());
   });

@@ -146,7 +146,8 @@ Status PagerServer::add_lane(int precacher) {
   VMHOP_ASSIGN(auto lane,
                PageServer::start(std::move(far), store_, pace, served_, [](const Error&) {}));
   lanes_.push_back(std::move(lane));
-  auto source = std::make_unique<TcpPageSource>(std::move(near), std::vector<uint32_t>{kPage});
+  std::vector<TcpPageSource::Region> regions{{kPage, precacher < 0 ? -1 : stage_.target().memfd()}};
+  auto source = std::make_unique<TcpPageSource>(std::move(near), std::move(regions));
   if (precacher < 0) {
     pager_->attach_fault_source(std::move(source));
   } else {

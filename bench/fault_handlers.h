@@ -62,9 +62,10 @@ class PagerServer final : public FaultServer {
   }
 
  private:
-  explicit PagerServer(const FaultStage& stage) : store_(stage.source()) {}
+  explicit PagerServer(const FaultStage& stage) : stage_(stage), store_(stage.source()) {}
   Status add_lane(int precacher);
 
+  const FaultStage& stage_;
   PageStore store_;
   PageServerCounters served_;
   std::unique_ptr<PageMap> page_map_;

@@ -6,6 +6,7 @@
 #include <array>
 #include <cerrno>
 
+#include "backend/base/thread_role.h"
 #include "backend/base/zero_page.h"
 
 namespace vmhop {
@@ -37,6 +38,9 @@ Result<std::unique_ptr<PageServer>> PageServer::start(std::unique_ptr<ByteStream
   std::unique_ptr<PageServer> server(
       new PageServer(std::move(stream), store, pace, counters, std::move(stop)));
   server->thread_ = std::thread([raw = server.get(), on_closed = std::move(on_closed)] {
+    bool faults = raw->pace_ == Pace::kFaults;
+    begin_thread(faults ? "vmhop-fault" : "vmhop-bulk",
+                 faults ? ThreadRole::kFault : ThreadRole::kBulk);
     Status end = raw->serve();
     if (!raw->stopping_ && !end) on_closed(end.error());
   });

@@ -1,12 +1,18 @@
 #include "backend/tcp/tcp_page_source.h"
 
 #include <poll.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 
 namespace vmhop {
 namespace {
+
+// Of page data, between the socket and the memory file: as much as a second-level cache holds
+// beside everything else.
+constexpr size_t kMaxBuffer = 256 << 10;
 
 Error protocol_error(std::string_view what) {
   return errorf("the source's answer on a page connection makes no sense: {}", what);
@@ -26,7 +32,7 @@ Status TcpPageSource::post(std::span<const PageRead> reads) {
     size_t count = std::min<size_t>(reads.size(), tcp::kMaxRangesPerRequest);
     append(outgoing_, tcp::RequestHeader{tcp::kRequestMagic, static_cast<uint32_t>(count)});
     for (const PageRead& read : reads.first(count)) {
-      if (read.range.region >= page_sizes_.size()) {
+      if (read.range.region >= regions_.size()) {
         return refusedf("region {} is none of the source's", read.range.region);
       }
       append(outgoing_,
@@ -89,7 +95,8 @@ Result<bool> TcpPageSource::receive() {
       // One page, alone in flight: it has one run, so whatever follows the head is its data. A
       // longer read may have more runs, and their list must not land in the target.
       if (outstanding_.size() == 1 && outstanding_.front().range.length == page_size()) {
-        buffers[used++] = {outstanding_.front().target, outstanding_.front().range.length};
+        std::span<std::byte> page = room_for_data();
+        buffers[used++] = {page.data(), page.size()};
       }
       break;
     }
@@ -101,11 +108,12 @@ Result<bool> TcpPageSource::receive() {
       break;
     }
     case Stage::kData: {
-      first_length = runs_[run_].length - run_received_;
-      std::byte* target = outstanding_.front().target + read_done_ + run_received_;
-      buffers[used++] = {target, first_length};
-      // The last data run: the next reply's head comes right behind it.
-      bool last = std::none_of(runs_.begin() + static_cast<ptrdiff_t>(run_) + 1, runs_.end(),
+      std::span<std::byte> room = room_for_data();
+      first_length = room.size();
+      buffers[used++] = {room.data(), room.size()};
+      // The end of the last data run: the next reply's head comes right behind it.
+      bool last = run_received_ + room.size() == runs_[run_].length &&
+                  std::none_of(runs_.begin() + static_cast<ptrdiff_t>(run_) + 1, runs_.end(),
                                [](const tcp::ReplyRun& run) {
                                  return run.kind == static_cast<uint16_t>(tcp::RunKind::kData);
                                });
@@ -126,7 +134,7 @@ Result<bool> TcpPageSource::receive() {
         if (stage_ != Stage::kData || read_done_ != 0 || beyond > runs_[run_].length) {
           return protocol_error("more bytes than were asked for");
         }
-        take_data(beyond);
+        VMHOP_TRY(take_data(beyond));
       }
       break;
     case Stage::kRuns:
@@ -134,7 +142,7 @@ Result<bool> TcpPageSource::receive() {
       if (stage_received_ == (runs_.size() - 1) * sizeof(tcp::ReplyRun)) VMHOP_TRY(accept_runs());
       break;
     case Stage::kData:
-      take_data(first);
+      VMHOP_TRY(take_data(first));
       if (beyond > 0) {
         stage_received_ = beyond;
         if (stage_received_ == sizeof head_) VMHOP_TRY(accept_header());
@@ -202,12 +210,31 @@ void TcpPageSource::skip_zero_runs() {
   }
 }
 
+// For what comes next of the run under way, or of the single page that a head is awaited for.
+std::span<std::byte> TcpPageSource::room_for_data() {
+  const PageRead& read = outstanding_.front();
+  bool known = stage_ == Stage::kData;
+  uint64_t length = known ? runs_[run_].length : read.range.length;
+  uint64_t received = known ? run_received_ : 0;
+  uint64_t reported = known ? run_reported_ : 0;
+  if (region().memfd < 0) {
+    uint64_t done = known ? read_done_ : 0;
+    return {read.target + done + received, length - received};
+  }
+  // What of a page has come stays at the beginning.
+  size_t used = received - reported;
+  size_t wanted = std::clamp<size_t>(length - reported, page_size(), kMaxBuffer);
+  if (buffer_.size() < wanted) buffer_.resize(wanted);
+  return {buffer_.data() + used, std::min<size_t>(buffer_.size() - used, length - received)};
+}
+
 // Whole pages are reported as they come: nobody waits for the end of a long read.
-void TcpPageSource::take_data(size_t received) {
+Status TcpPageSource::take_data(size_t received) {
   PageRead& read = outstanding_.front();
   run_received_ += received;
   uint64_t whole = run_received_ - run_received_ % page_size();
   if (whole > run_reported_) {
+    if (region().memfd >= 0) VMHOP_TRY(write_pages(whole - run_reported_));
     ready_.push(
         {{read.range.region, read.range.offset + read_done_ + run_reported_, whole - run_reported_},
          Content::kData});
@@ -218,6 +245,22 @@ void TcpPageSource::take_data(size_t received) {
     ++run_;
     skip_zero_runs();
   }
+  return ok_status();
+}
+
+// The first `length` bytes of the buffer; what has come of the next page moves to the beginning.
+Status TcpPageSource::write_pages(uint64_t length) {
+  uint64_t offset = outstanding_.front().range.offset + read_done_ + run_reported_;
+  for (uint64_t written = 0; written < length;) {
+    ssize_t put = ::pwrite(region().memfd, buffer_.data() + written, length - written,
+                           static_cast<off_t>(offset + written));
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) return Error::from_errno("writing to the VM's memory", errno);
+    written += static_cast<uint64_t>(put);
+  }
+  uint64_t next = run_received_ - run_reported_ - length;
+  std::memcpy(buffer_.data(), buffer_.data() + length, next);
+  return ok_status();
 }
 
 }  // namespace vmhop

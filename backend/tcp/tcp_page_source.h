@@ -1,5 +1,9 @@
-// The page source over one TCP connection: pipelined requests of ranges, page data received
-// straight into the targets.
+// The page source over one TCP connection: pipelined requests of ranges.
+//
+// Page data goes to the targets, or by way of a small buffer and pwrite() to the memory file. The
+// latter takes half the CPU time (bench/fill_memory), since the kernel neither clears the page
+// first nor is told of it by a page fault; but whoever writes to a file keeps others from it
+// meanwhile.
 #pragma once
 
 #include <array>
@@ -15,9 +19,15 @@ namespace vmhop {
 
 class TcpPageSource final : public PageSource {
  public:
-  // `page_sizes` are the regions': the unit in which the peer may split an answer.
-  TcpPageSource(std::unique_ptr<ByteStream> stream, std::vector<uint32_t> page_sizes)
-      : stream_(std::move(stream)), page_sizes_(std::move(page_sizes)) {}
+  struct Region {
+    uint32_t page_size = 4096;  // the unit in which the peer may split an answer
+    // To be written to, at the pages' offsets; not owned. -1: its pages go to the targets, as they
+    // must where a file cannot be written (hugetlbfs), and should where one page is urgent.
+    int memfd = -1;
+  };
+
+  TcpPageSource(std::unique_ptr<ByteStream> stream, std::vector<Region> regions)
+      : stream_(std::move(stream)), regions_(std::move(regions)) {}
 
   Status post(std::span<const PageRead> reads) override;
   Result<size_t> poll(std::span<PageArrival> arrivals) override;
@@ -32,9 +42,12 @@ class TcpPageSource final : public PageSource {
   Result<bool> receive();  // true when something came
   Status accept_header();
   Status accept_runs();
-  void take_data(size_t received);
-  // Of the region that is being answered for.
-  uint32_t page_size() const { return page_sizes_[outstanding_.front().range.region]; }
+  std::span<std::byte> room_for_data();
+  Status take_data(size_t received);
+  Status write_pages(uint64_t length);
+  // That is being answered for.
+  const Region& region() const { return regions_[outstanding_.front().range.region]; }
+  uint32_t page_size() const { return region().page_size; }
   void skip_zero_runs();
   size_t emit(std::span<PageArrival> arrivals);
 
@@ -44,7 +57,8 @@ class TcpPageSource final : public PageSource {
   };
 
   std::unique_ptr<ByteStream> stream_;
-  std::vector<uint32_t> page_sizes_;
+  std::vector<Region> regions_;
+  std::vector<std::byte> buffer_;  // of page data: the run's bytes from run_reported_ on
 
   std::vector<std::byte> unsent_;  // requests that the socket did not take at once
   std::vector<std::byte> outgoing_;

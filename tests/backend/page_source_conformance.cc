@@ -14,14 +14,20 @@ constexpr uint64_t kPages = 1200;
 }  // namespace
 
 PageSourceConformance::PageSourceConformance() {
+  std::vector<int> memfds;
   images_.emplace_back(kPages, 1, mixed);
   images_.emplace_back(300, 2, all_data);
   images_.emplace_back(64, 3, all_holes);
   for (const MemoryImage& image : images_) {
     exported_.push_back(image.exported());
-    targets_.emplace_back(image.info().size, kUntouched);
+    files_.push_back(must(create_memfd("target", image.info().size)));
+    memfds.push_back(files_.back().get());
+    targets_.push_back(
+        must(Mapping::map_shared(files_.back().get(), image.info().size, Access::kReadWrite)));
+    std::ranges::fill(targets_.back().bytes(), kUntouched);
   }
   host_ = GetParam().make(images_);
+  host_->write_to(memfds);
 }
 
 PageRead PageSourceConformance::read_of(uint32_t region, uint64_t first_page, uint64_t pages) {
@@ -202,7 +208,7 @@ TEST_P(PageSourceConformance, WritesNothingOnceItIsDestroyed) {
   auto source = host_->connect();
   ASSERT_TRUE(source->post(std::vector{read_of(1, 0, 300)}).ok());
   source.reset();
-  std::fill(targets_[1].begin(), targets_[1].end(), kUntouched);
+  std::ranges::fill(targets_[1].bytes(), kUntouched);
   host_->disconnect();
   expect_target({});
 }

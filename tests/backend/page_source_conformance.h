@@ -26,6 +26,9 @@ class SourceUnderTest {
   SourceUnderTest& operator=(const SourceUnderTest&) = delete;
   virtual ~SourceUnderTest() = default;
 
+  // Where the pages of each region go, for page sources that write to files; not owned. Those
+  // connected before receive into the targets.
+  virtual void write_to(std::vector<int> /*memfds*/) {}
   virtual std::unique_ptr<PageSource> connect() = 0;
   // The other end of all connections goes.
   virtual void disconnect() = 0;
@@ -57,7 +60,8 @@ class PageSourceConformance : public testing::TestWithParam<SourceImplementation
 
   std::vector<MemoryImage> images_;
   std::vector<RamRegion> exported_;
-  std::vector<std::vector<std::byte>> targets_;
+  std::vector<UniqueFd> files_;
+  std::vector<Mapping> targets_;  // of the files
   std::unique_ptr<SourceUnderTest> host_;
 };
 

@@ -34,6 +34,7 @@ class PagerInTrouble : public testing::TestWithParam<Trouble> {
     images_.emplace_back(256, 2, mixed);
     host_ = std::make_unique<SourceHost>(images_);
     vmm_ = std::make_unique<ToyVmm>(images_);
+    host_->write_to(vmm_->memfds());
   }
 
   std::vector<MemoryImage> images_;

@@ -19,6 +19,7 @@ class PagerRaces : public testing::Test {
     images_.emplace_back(256, 1, all_data);
     host_ = std::make_unique<SourceHost>(images_);
     vmm_ = std::make_unique<ToyVmm>(images_);
+    host_->write_to(vmm_->memfds());
   }
 
   std::unique_ptr<PageSource> held_by(std::shared_ptr<Gate> gate) {
@@ -132,6 +133,7 @@ TEST_F(PagerRaces, ReadsAgainAHoleThatWasBeingReadWhenHolesWereMarked) {
   images.emplace_back(64, 1, all_holes);
   SourceHost host(images);
   ToyVmm vmm(images);
+  host.write_to(vmm.memfds());
   auto gate = std::make_shared<Gate>(false);
   PagerRun run(vmm, 1, nothing);
   run.pager().attach_bulk_source(
@@ -237,6 +239,7 @@ TEST_F(PagerRaces, MarksHolesWhileTheGuestFaultsOnThem) {
         4096, 1, [](uint64_t page) { return page % 16 == 0 ? PageKind::kData : PageKind::kHole; });
     SourceHost host(images);
     ToyVmm vmm(images);
+    host.write_to(vmm.memfds());
     PagerRun run(vmm, 1, [&](int) { return host.connect(); });
     run.attach_all();
     vmm.start_guest(3, 1000, round);

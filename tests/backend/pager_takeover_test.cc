@@ -34,6 +34,7 @@ class PagerTakeover : public testing::Test {
     images_.emplace_back(128, 2, all_data);
     host_ = std::make_unique<SourceHost>(images_);
     vmm_ = std::make_unique<ToyVmm>(images_);
+    host_->write_to(vmm_->memfds());
   }
   void TearDown() override {
     if (pager_ > 0) ::kill(pager_, SIGKILL);

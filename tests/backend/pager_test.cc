@@ -33,6 +33,7 @@ class PagerTest : public testing::Test {
       images_.emplace_back(memory.pages, memory.seed, memory.shape);
     host_ = std::make_unique<SourceHost>(images_, wire);
     vmm_ = std::make_unique<ToyVmm>(images_);
+    host_->write_to(vmm_->memfds());
   }
   PagerRun::Connect connect() {
     return [this](int) { return host_->connect(); };

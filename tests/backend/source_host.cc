@@ -56,8 +56,10 @@ void SourceHost::serve(std::unique_ptr<ByteStream> stream) {
 std::unique_ptr<PageSource> SourceHost::connect() {
   Streams streams = connect_streams(wire_);
   serve(std::move(streams.source));
-  return std::make_unique<TcpPageSource>(std::move(streams.destination),
-                                         std::vector<uint32_t>(regions_.size(), kPage));
+  std::vector<TcpPageSource::Region> regions(regions_.size());
+  for (size_t i = 0; i < memfds_.size(); ++i)
+    regions[i].memfd = memfds_[i];
+  return std::make_unique<TcpPageSource>(std::move(streams.destination), std::move(regions));
 }
 
 UniqueFd SourceHost::connect_socket() {

@@ -18,6 +18,8 @@ class SourceHost final : public SourceUnderTest {
   // Knows the layout of the memory, as an exporter does.
   explicit SourceHost(const std::vector<MemoryImage>& images, Wire wire = Wire::kPlain);
 
+  void write_to(std::vector<int> memfds) override { memfds_ = std::move(memfds); }
+
   // A page source and its server, a thread of its own.
   std::unique_ptr<PageSource> connect() override;
   // The destination's end of a plain lane, for another process.
@@ -33,6 +35,7 @@ class SourceHost final : public SourceUnderTest {
   void serve(std::unique_ptr<ByteStream> stream);
 
   Wire wire_;
+  std::vector<int> memfds_;
   std::vector<RamRegion> regions_;
   PageStore store_;
   PageServerCounters counters_;

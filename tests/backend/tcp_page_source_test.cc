@@ -1,5 +1,6 @@
 #include "backend/tcp/tcp_page_source.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <poll.h>
@@ -24,10 +25,25 @@ SourceImplementation over(std::string name, SourceHost::Wire wire) {
           }};
 }
 
+// As for files that cannot be written to.
+class HostWithoutFiles final : public SourceUnderTest {
+ public:
+  explicit HostWithoutFiles(const std::vector<MemoryImage>& images) : host_(images) {}
+  std::unique_ptr<PageSource> connect() override { return host_.connect(); }
+  void disconnect() override { host_.disconnect(); }
+
+ private:
+  SourceHost host_;
+};
+const SourceImplementation kIntoTargets{"PlainIntoTargets",
+                                        [](const std::vector<MemoryImage>& images) {
+                                          return std::make_unique<HostWithoutFiles>(images);
+                                        }};
+
 auto name_of = [](const auto& info) { return info.param.name; };
 INSTANTIATE_TEST_SUITE_P(Tcp, PageSourceConformance,
                          testing::Values(over("Plain", SourceHost::Wire::kPlain),
-                                         over("Tls", SourceHost::Wire::kTls)),
+                                         over("Tls", SourceHost::Wire::kTls), kIntoTargets),
                          name_of);
 
 // A page source whose peer says exactly what the test wants.
@@ -36,11 +52,16 @@ class TcpPageSourceTalk : public testing::Test {
   static constexpr std::byte kUntouched{0xee};
   static constexpr uint64_t kTargetPages = 4;
 
-  TcpPageSourceTalk() : memory_((kTargetPages + 2) * kPage, kUntouched) {
+  static constexpr uint32_t kRegionWithFile = 2;
+
+  TcpPageSourceTalk()
+      : memory_((kTargetPages + 2) * kPage, kUntouched),
+        file_(must(create_memfd("region", kTargetPages * kPage))) {
     auto [left, right] = must(socket_pair(SOCK_STREAM));
     peer_ = std::move(left);
-    source_ = std::make_unique<TcpPageSource>(must(make_plain_stream(std::move(right))),
-                                              std::vector<uint32_t>{kPage, 2 * kPage});
+    source_ = std::make_unique<TcpPageSource>(
+        must(make_plain_stream(std::move(right))),
+        std::vector<TcpPageSource::Region>{{kPage}, {2 * kPage}, {kPage, file_.get()}});
   }
 
   std::byte* target() { return memory_.data() + kPage; }
@@ -61,6 +82,17 @@ class TcpPageSourceTalk : public testing::Test {
   void say_data(size_t size, uint8_t value) {
     std::vector<uint8_t> bytes(size, value);
     say(bytes.data(), size);
+  }
+  // What is in the file, a number for each page: that of its bytes if they are alike, else -1.
+  std::vector<int> file_pages() const {
+    std::vector<int> pages;
+    std::vector<uint8_t> page(kPage);
+    for (uint64_t n = 0; n < kTargetPages; ++n) {
+      EXPECT_EQ(::pread(file_.get(), page.data(), kPage, static_cast<off_t>(n * kPage)), kPage);
+      bool alike = std::ranges::all_of(page, [&page](uint8_t byte) { return byte == page[0]; });
+      pages.push_back(alike ? page[0] : -1);
+    }
+    return pages;
   }
   std::vector<PageArrival> arrivals() {
     std::vector<PageArrival> all(16);
@@ -86,6 +118,7 @@ class TcpPageSourceTalk : public testing::Test {
   }
 
   std::vector<std::byte> memory_;
+  UniqueFd file_;
   UniqueFd peer_;
   std::unique_ptr<TcpPageSource> source_;
 };
@@ -119,7 +152,7 @@ TEST_F(TcpPageSourceTalk, KnowsThePagesOfARegionByTheirSize) {
 }
 
 TEST_F(TcpPageSourceTalk, RefusesARegionThatThereIsNot) {
-  PageRead read{{2, 0, kPage}, target()};
+  PageRead read{{3, 0, kPage}, target()};
   EXPECT_FALSE(source_->post(std::span(&read, 1)).ok());
 }
 
@@ -170,6 +203,66 @@ TEST_F(TcpPageSourceTalk, TakesAnswersInPiecesOfAnySize) {
   EXPECT_EQ(came, 3U);
   EXPECT_EQ(std::count(target(), target() + 4 * kPage, std::byte{7}), 2 * kPage);
   EXPECT_TRUE(guards_hold());
+}
+
+TEST_F(TcpPageSourceTalk, WritesWholePagesToTheFileAsTheyCome) {
+  post(0, 4, kRegionWithFile);
+  say_runs({data(2 * kPage), zero(kPage), data(kPage)});
+  say_data(kPage - 1, 7);
+  EXPECT_TRUE(arrivals().empty());
+  EXPECT_THAT(file_pages(), testing::ElementsAre(0, 0, 0, 0));
+  say_data(2, 7);
+  auto first = arrivals();
+  ASSERT_EQ(first.size(), 1U);
+  EXPECT_EQ(first[0].range, (PageRange{kRegionWithFile, 0, kPage}));
+  EXPECT_THAT(file_pages(), testing::ElementsAre(7, 0, 0, 0));
+  say_data(kPage - 1, 7);
+  say_data(kPage, 9);
+  EXPECT_EQ(arrivals().size(), 3U);
+  EXPECT_THAT(file_pages(), testing::ElementsAre(7, 7, 0, 9));
+  post(2, 1, kRegionWithFile);
+  say_runs({data(kPage)});
+  say_data(kPage, 5);
+  EXPECT_EQ(arrivals().size(), 1U) << "one page alone, head and data at once";
+  EXPECT_THAT(file_pages(), testing::ElementsAre(7, 7, 5, 9));
+  EXPECT_TRUE(std::ranges::all_of(memory_, [](std::byte b) { return b == kUntouched; }))
+      << "not into the targets";
+}
+
+TEST_F(TcpPageSourceTalk, WritesToTheFileWhatComesInPiecesOfAnySize) {
+  Random random(6);
+  for (uint8_t value = 1; value < 20; ++value) {
+    post(1, 1, kRegionWithFile);
+    post(2, 2, kRegionWithFile);
+    std::vector<uint8_t> talk;
+    for (uint32_t pages : {1U, 2U}) {
+      tcp::ReplyHeader header{tcp::kReplyMagic, 1};
+      tcp::ReplyRun run = data(pages * kPage);
+      const auto* head = reinterpret_cast<const uint8_t*>(&header);
+      const auto* body = reinterpret_cast<const uint8_t*>(&run);
+      talk.insert(talk.end(), head, head + sizeof header);
+      talk.insert(talk.end(), body, body + sizeof run);
+      talk.insert(talk.end(), pages * kPage, value);
+    }
+    uint64_t came = 0;
+    for (size_t said = 0; said < talk.size();) {
+      size_t piece = std::min(talk.size() - said, 1 + random.below(3000));
+      say(talk.data() + said, piece);
+      said += piece;
+      for (const PageArrival& arrival : arrivals())
+        came += arrival.range.length;
+    }
+    EXPECT_EQ(came, 3 * kPage);
+    EXPECT_THAT(file_pages(), testing::ElementsAre(0, value, value, value));
+  }
+}
+
+TEST_F(TcpPageSourceTalk, SaysThatTheMemoryCannotBeWritten) {
+  ASSERT_EQ(::fcntl(file_.get(), F_ADD_SEALS, F_SEAL_WRITE), 0);
+  post(0, 1, kRegionWithFile);
+  say_runs({data(kPage)});
+  say_data(kPage, 7);
+  EXPECT_EQ(failure(), "writing to the VM's memory: Operation not permitted");
 }
 
 TEST_F(TcpPageSourceTalk, SaysWhatItWantsWithoutWaitingForAFullSocket) {

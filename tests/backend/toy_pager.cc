@@ -91,10 +91,11 @@ class MortalSource final : public PageSource {
   std::vector<PageRead> reads_;
 };
 
-std::unique_ptr<PageSource> lane_of(int socket, const char* name) {
+std::unique_ptr<PageSource> lane_of(int socket, const char* name,
+                                    std::vector<TcpPageSource::Region> regions) {
   auto stream = must(make_plain_stream(UniqueFd(socket)));
   return std::make_unique<MortalSource>(
-      std::make_unique<TcpPageSource>(std::move(stream), std::vector<uint32_t>(8, kPage)), name);
+      std::make_unique<TcpPageSource>(std::move(stream), std::move(regions)), name);
 }
 
 int run(const std::vector<std::string>& arguments) {
@@ -105,12 +106,14 @@ int run(const std::vector<std::string>& arguments) {
   int bulk_lane = std::stoi(*next++);
   std::vector<RegionInfo> infos;
   std::vector<DestinationMemory::Region> regions;
+  std::vector<TcpPageSource::Region> files;
   while (*next != "--") {
     UniqueFd memfd(static_cast<int>(number()));
     Userfault userfault(UniqueFd(static_cast<int>(number())));
     uint64_t address = number();
     uint64_t size = number();
     infos.push_back({*next++, size, kPage});
+    files.push_back({kPage, memfd.get()});
     regions.push_back({must(RamRegion::map(infos.back(), std::move(memfd), Access::kReadWrite)),
                        address, std::move(userfault)});
   }
@@ -131,8 +134,8 @@ int run(const std::vector<std::string>& arguments) {
   callbacks.on_source_lost = [](const Error& error) { must(Status(error)); };
   callbacks.on_broken = [](const Error& error) { must(Status(error)); };
   auto pager = must(Pager::start(std::move(regions), page_map, 1, std::move(callbacks)));
-  pager->attach_fault_source(lane_of(fault_lane, "fault"));
-  if (bulk_lane >= 0) pager->attach_bulk_source(0, lane_of(bulk_lane, "bulk"));
+  pager->attach_fault_source(lane_of(fault_lane, "fault", files));
+  if (bulk_lane >= 0) pager->attach_bulk_source(0, lane_of(bulk_lane, "bulk", files));
   pager->set_final_layout(std::move(layout));
   while (!pager->drained()) {
     must(wait_fd(changed.fd(), POLLIN, -1));

@@ -61,6 +61,13 @@ std::vector<DestinationMemory::Region> ToyVmm::regions() const {
   return regions;
 }
 
+std::vector<int> ToyVmm::memfds() const {
+  std::vector<int> all;
+  for (const Memory& memory : memories_)
+    all.push_back(memory.file.memfd());
+  return all;
+}
+
 uint64_t ToyVmm::address(size_t region) const {
   return reinterpret_cast<uint64_t>(memories_[region].guest.data());
 }

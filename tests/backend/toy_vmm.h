@@ -36,6 +36,7 @@ class ToyVmm {
   std::vector<DestinationMemory::Region> regions() const;
   size_t region_count() const { return memories_.size(); }
   int memfd(size_t region) const { return memories_[region].file.memfd(); }
+  std::vector<int> memfds() const;
   int userfault(size_t region) const { return memories_[region].userfault.fd(); }
   uint64_t address(size_t region) const;
   // What is populated at the destination.

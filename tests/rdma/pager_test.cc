@@ -20,6 +20,7 @@ class RdmaPager : public testing::Test {
     for (const MemoryImage& image : images_)
       sources_.push_back(image.exported());
     vmm_ = std::make_unique<ToyVmm>(images_);
+    lanes_->write_to(vmm_->memfds());
     targets_ = vmm_->regions();
     export_ = must(rdma::RdmaMemoryExport::create(sources_, {}, [](const Error&) {}));
   }
