@@ -29,6 +29,7 @@ class DestinationMemory {
   std::span<const Region> regions() const { return regions_; }
   PageStates& states(uint32_t region) const { return page_map_.region(region); }
   uint64_t page_size(uint32_t region) const { return regions_[region].ram.info().page_size; }
+  uint64_t size(uint32_t region) const { return regions_[region].ram.info().size; }
   PageMap& page_map() const { return page_map_; }
 
   struct Page {

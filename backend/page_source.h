@@ -26,6 +26,8 @@ struct PageRead {
   // Where the pages are in this process: range.length bytes, the source's to write until they
   // arrive, here or through the file that is mapped here.
   std::byte* target = nullptr;
+  // There is, or may be, unpopulated memory in the same huge page: it is to remain so.
+  bool beside_holes = true;
 };
 
 // What came of a read, or of a part of it.

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "backend/base/ram_file.h"
+
 namespace vmhop {
 namespace {
 
@@ -9,6 +11,12 @@ namespace {
 constexpr uint64_t kPagesAhead = 32;
 constexpr uint64_t kPagesBehind = 8;
 constexpr unsigned kRegionShift = 48;
+
+// From `page` on, as far as one claim goes.
+uint64_t pages_until_boundary(uint64_t page, uint64_t page_size, uint64_t max_bytes) {
+  uint64_t limit = std::max<uint64_t>(1, max_bytes / page_size);
+  return limit - page % limit;
+}
 
 }  // namespace
 
@@ -53,6 +61,15 @@ std::optional<PageRange> PrecachePlan::next(uint64_t max_bytes) {
   return next_in_sweep(max_bytes);
 }
 
+bool PrecachePlan::is_beside_holes(const PageRange& range) const {
+  uint64_t start = range.offset - range.offset % kTransparentHugePage;
+  uint64_t end = std::min(start + kTransparentHugePage, memory_.size(range.region));
+  std::lock_guard lock(mutex_);
+  const ExtentList& extents = extents_[range.region];
+  size_t i = find_extent(extents, range.offset);
+  return i == extents.size() || extents[i].offset > start || extents[i].end() < end;
+}
+
 void PrecachePlan::collect_faults() {
   uint64_t head = recent_head_.load(std::memory_order_relaxed);
   if (head - recent_tail_ > kRecentFaults) recent_tail_ = head - kRecentFaults;
@@ -74,9 +91,10 @@ std::optional<PageRange> PrecachePlan::next_of(std::deque<Stretch>& stretches, u
   while (!stretches.empty()) {
     Stretch& stretch = stretches.front();
     PageStates& states = memory_.states(stretch.region);
-    uint64_t limit = std::max<uint64_t>(1, max_bytes / memory_.page_size(stretch.region));
+    uint64_t page_size = memory_.page_size(stretch.region);
     while (stretch.next < stretch.end) {
       uint64_t first = stretch.next;
+      uint64_t limit = pages_until_boundary(first, page_size, max_bytes);
       uint64_t count = states.claim_run(first, std::min(limit, stretch.end - first));
       stretch.next = first + std::max<uint64_t>(count, 1);
       if (count > 0) return memory_.range_of(stretch.region, first, count);
@@ -91,12 +109,12 @@ std::optional<PageRange> PrecachePlan::next_in_sweep(uint64_t max_bytes) {
     const ExtentList& extents = extents_[sweep_region_];
     PageStates& states = memory_.states(sweep_region_);
     uint64_t page_size = memory_.page_size(sweep_region_);
-    uint64_t limit = std::max<uint64_t>(1, max_bytes / page_size);
     for (size_t i = find_extent(extents, sweep_offset_); i < extents.size(); ++i) {
       sweep_offset_ = std::max(sweep_offset_, extents[i].offset);
       while (sweep_offset_ < extents[i].end()) {
         uint64_t first = sweep_offset_ / page_size;
         uint64_t left = (extents[i].end() - sweep_offset_) / page_size;
+        uint64_t limit = pages_until_boundary(first, page_size, max_bytes);
         uint64_t count = states.claim_run(first, std::min(limit, left));
         sweep_offset_ += std::max<uint64_t>(count, 1) * page_size;
         if (count > 0) return memory_.range_of(sweep_region_, first, count);

@@ -27,9 +27,12 @@ class PrecachePlan {
   void set_complete();
   bool complete() const { return complete_.load(std::memory_order_acquire); }
 
-  // From any precaching thread: claims the next pages, at most `max_bytes`, in one run; empty when
-  // there is nothing left that can be claimed now.
+  // From any precaching thread: claims the next pages, at most `max_bytes`, in one run that does
+  // not cross a multiple of `max_bytes`, as large pages in the memory file do not; empty when there
+  // is nothing left that can be claimed now.
   std::optional<PageRange> next(uint64_t max_bytes);
+  // From any thread: whether what is known does not cover the huge page that these pages are in.
+  bool is_beside_holes(const PageRange& range) const;
   // From any thread: these pages were claimed, by whomever, and given back. They need not be in any
   // extent: a page that was being read when holes were marked may be one.
   void take_back(const PageRange& range);
@@ -58,7 +61,7 @@ class PrecachePlan {
   std::array<std::atomic<uint64_t>, kRecentFaults> recent_{};
   std::atomic<uint64_t> recent_head_{0};
 
-  std::mutex mutex_;  // guards all below; never taken on the fault path
+  mutable std::mutex mutex_;  // guards all below; never taken on the fault path
   std::function<void()> on_taken_back_;
   uint64_t recent_tail_ = 0;
   std::deque<Stretch> neighbourhoods_;

@@ -11,11 +11,6 @@
 namespace vmhop {
 namespace {
 
-// One read: long enough that its overhead does not show, short enough that a fault on one of its
-// pages need not wait long.
-constexpr uint64_t kReadBytes = 256 << 10;
-// In flight on one page source: what fills a 10 Gbit/s link with a round trip of 0.8 ms.
-constexpr uint64_t kWindowBytes = 1 << 20;
 // While a fault is being read no further background reads are posted, for as long as this: without
 // the limit a guest that faults all the time would have no precaching at all.
 constexpr std::chrono::microseconds kLongestYield{500};
@@ -65,6 +60,7 @@ Status Precacher::take_mail() {
   if (auto letter = mailbox_.take()) {
     VMHOP_TRY(drop_source());
     source_ = std::move(*letter);
+    window_ = {};
   }
   return ok_status();
 }
@@ -76,14 +72,14 @@ bool Precacher::yields_to_faults() const {
 
 Status Precacher::post_reads() {
   // Refill by half windows: many reads in one system call.
-  if (bytes_in_flight_ > kWindowBytes / 2) return ok_status();
+  if (bytes_in_flight_ > window_.bytes() / 2) return ok_status();
   to_post_.clear();
   auto now = Clock::now();
-  while (bytes_in_flight_ < kWindowBytes) {
-    auto range = plan_.next(kReadBytes);
+  while (bytes_in_flight_ < window_.bytes()) {
+    auto range = plan_.next(window_.read_length());
     if (!range) break;
-    to_post_.push_back({*range, memory_.target_of(*range)});
-    in_flight_.push_back({*range, 0, now});
+    to_post_.push_back({*range, memory_.target_of(*range), plan_.is_beside_holes(*range)});
+    in_flight_.push_back({*range, 0, 0, window_.posted(now)});
     bytes_in_flight_ += range->length;
   }
   if (to_post_.empty()) return ok_status();
@@ -117,13 +113,16 @@ Status Precacher::install(const PageArrival& arrival) {
     VMHOP_TRY(memory_.install_read(arrival.range));
     counters_.pages_precached.fetch_add(pages, std::memory_order_relaxed);
     counters_.bytes_read.fetch_add(arrival.range.length, std::memory_order_relaxed);
+    read->data += arrival.range.length;
   } else {
     VMHOP_TRY(memory_.settle_as_hole(arrival.range));
     counters_.pages_zero.fetch_add(pages, std::memory_order_relaxed);
   }
   read->arrived += arrival.range.length;
   if (read->arrived == read->range.length) {
-    counters_.bulk_read.record(Clock::now() - read->posted);
+    auto now = Clock::now();
+    counters_.bulk_read.record(now - read->posted.at);
+    window_.arrived(read->posted, read->data, now);
     bytes_in_flight_ -= read->range.length;
     in_flight_.erase(read);
   }

@@ -11,6 +11,7 @@
 #include "backend/destination_memory.h"
 #include "backend/pager_counters.h"
 #include "backend/precache_plan.h"
+#include "backend/read_window.h"
 #include "backend/source_mailbox.h"
 
 namespace vmhop {
@@ -42,7 +43,8 @@ class Precacher {
   struct InFlight {
     PageRange range;
     uint64_t arrived;  // bytes
-    Clock::time_point posted;
+    uint64_t data;     // of those, bytes that are not zeros
+    ReadWindow::Posted posted;
   };
 
   Precacher(const DestinationMemory& memory, PrecachePlan& plan, PagerCounters& counters,
@@ -74,6 +76,7 @@ class Precacher {
 
   // All below belong to the thread.
   std::unique_ptr<PageSource> source_;
+  ReadWindow window_;
   std::vector<PageRead> to_post_;
   std::vector<InFlight> in_flight_;
   uint64_t bytes_in_flight_ = 0;

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstring>
 
+#include "backend/base/ram_file.h"
 #include "backend/session/tcp.h"
 
 namespace vmhop::bench {
@@ -35,14 +36,14 @@ Result<TcpPair> connect_loopback() {
 
 Result<std::unique_ptr<FaultStage>> FaultStage::create(uint64_t bytes) {
   RegionInfo info{"ram", bytes, kPage};
-  VMHOP_ASSIGN(UniqueFd there, create_memfd("bench-source", bytes));
+  VMHOP_ASSIGN(UniqueFd there, create_ram_file("bench-source", bytes));
   VMHOP_ASSIGN(RamRegion source, RamRegion::map(info, std::move(there), Access::kReadWrite));
   for (uint64_t page = 0; page < source.pages(); ++page) {
     uint64_t word = word_of(page);
     for (uint64_t at = 0; at < kPage; at += sizeof word)
       std::memcpy(source.alias() + page * kPage + at, &word, sizeof word);
   }
-  VMHOP_ASSIGN(UniqueFd here, create_memfd("bench-target", bytes));
+  VMHOP_ASSIGN(UniqueFd here, create_ram_file("bench-target", bytes));
   VMHOP_ASSIGN(Mapping guest, Mapping::map_shared(here.get(), bytes, Access::kReadWrite));
   VMHOP_ASSIGN(RamRegion target, RamRegion::map(info, std::move(here), Access::kReadWrite));
   VMHOP_ASSIGN(Userfault userfault, Userfault::open());

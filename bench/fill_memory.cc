@@ -1,5 +1,6 @@
-// What it costs to fill pages of a fresh memory file, and to install them for a guest: through a
-// mapping, or by pwrite() from a buffer, as page sources do. CPU time, by turns in one run.
+// What it costs to fill pages of a fresh memory file, to install them for a guest, to read them as
+// a source does, and to free them: a memfd filled through a mapping or by pwrite() from a buffer,
+// and a file in huge pages (base/ram_file.h). CPU time, by turns in one run.
 //
 //   fill_memory [--mib N] [--rounds N] [--json]
 #include <sys/resource.h>
@@ -15,6 +16,7 @@
 
 #include "backend/base/fd.h"
 #include "backend/base/mapping.h"
+#include "backend/base/ram_file.h"
 #include "backend/userfault.h"
 
 namespace vmhop::bench {
@@ -22,9 +24,10 @@ namespace {
 
 constexpr size_t kPiece = 256 << 10;  // as one background read
 constexpr size_t kPage = 4096;
+constexpr std::byte kFilling{7};
 
-enum class Way { kMapping, kPwrite, kPwriteOfPages };
-constexpr std::array kWays{Way::kMapping, Way::kPwrite, Way::kPwriteOfPages};
+enum class Way { kMapping, kPwrite, kPwriteOfPages, kHugePwrite };
+constexpr std::array kWays{Way::kMapping, Way::kPwrite, Way::kPwriteOfPages, Way::kHugePwrite};
 
 const char* name_of(Way way) {
   switch (way) {
@@ -34,6 +37,8 @@ const char* name_of(Way way) {
       return "pwrite";
     case Way::kPwriteOfPages:
       return "pwrite_page";
+    case Way::kHugePwrite:
+      return "huge_pwrite";
   }
   return "";
 }
@@ -41,6 +46,9 @@ const char* name_of(Way way) {
 struct Costs {  // seconds of CPU
   std::vector<double> fill;
   std::vector<double> install;
+  std::vector<double>
+      read;  // by a process that has not mapped it before, all mappings undone after
+  std::vector<double> free;
 };
 
 double cpu_seconds() {
@@ -65,22 +73,43 @@ Status fill(Way way, int file, std::byte* mapped, size_t size, const std::vector
   return ok_status();
 }
 
-Status measure(Way way, size_t size, Costs& costs) {
-  VMHOP_ASSIGN(UniqueFd file, create_memfd("fill", size));
-  VMHOP_ASSIGN(Mapping alias, Mapping::map_shared(file.get(), size, Access::kReadWrite));
-  VMHOP_ASSIGN(Mapping guest, Mapping::map_shared(file.get(), size, Access::kReadWrite));
+Status read_all(int file, size_t size) {
+  VMHOP_ASSIGN(Mapping mapping, Mapping::map_shared(file, size, Access::kRead));
+  for (size_t at = 0; at < size; at += kPage) {
+    if (*static_cast<volatile std::byte*>(mapping.data() + at) != kFilling)
+      return Error("the file does not have what was written");
+  }
+  return ok_status();
+}
+
+Status fill_and_install(Way way, int file, size_t size, Costs& costs) {
+  VMHOP_ASSIGN(Mapping alias, Mapping::map_shared(file, size, Access::kReadWrite));
+  VMHOP_ASSIGN(Mapping guest, Mapping::map_shared(file, size, Access::kReadWrite));
   VMHOP_ASSIGN(Userfault userfault, Userfault::open());
   auto address = reinterpret_cast<uint64_t>(guest.data());
   VMHOP_TRY(userfault.register_range(address, size));
-  std::vector<std::byte> data(kPiece, std::byte{7});
+  std::vector<std::byte> data(kPiece, kFilling);
   double start = cpu_seconds();
-  VMHOP_TRY(fill(way, file.get(), alias.data(), size, data));
+  VMHOP_TRY(fill(way, file, alias.data(), size, data));
   double filled = cpu_seconds();
   for (size_t at = 0; at < size; at += kPiece)
     VMHOP_TRY(userfault.install(address + at, kPiece, kPage));
   costs.fill.push_back(filled - start);
   costs.install.push_back(cpu_seconds() - filled);
   return userfault.unregister_range(address, size);
+}
+
+Status measure(Way way, size_t size, Costs& costs) {
+  VMHOP_ASSIGN(UniqueFd file, way == Way::kHugePwrite ? create_ram_file("fill", size)
+                                                      : create_memfd("fill", size));
+  VMHOP_TRY(fill_and_install(way, file.get(), size, costs));
+  double start = cpu_seconds();
+  VMHOP_TRY(read_all(file.get(), size));
+  costs.read.push_back(cpu_seconds() - start);
+  start = cpu_seconds();
+  file.reset();
+  costs.free.push_back(cpu_seconds() - start);
+  return ok_status();
 }
 
 double median(std::vector<double> values) {
@@ -95,13 +124,18 @@ Status run(size_t mib, unsigned rounds, bool as_json) {
       VMHOP_TRY(measure(way, mib << 20, costs[way]));
   }
   nlohmann::json report = {{"mib", mib}};
+  if (!as_json)
+    fmt::print("{:<12} {:>9} {:>9} {:>9} {:>9}   s of CPU\n", "", "fill", "install", "read",
+               "free");
   for (Way way : kWays) {
-    double fill_s = median(costs[way].fill);
-    double install_s = median(costs[way].install);
-    report[name_of(way)] = {{"fill_s", fill_s}, {"install_s", install_s}};
+    const Costs& cost = costs[way];
+    report[name_of(way)] = {{"fill_s", median(cost.fill)},
+                            {"install_s", median(cost.install)},
+                            {"read_s", median(cost.read)},
+                            {"free_s", median(cost.free)}};
     if (!as_json) {
-      fmt::print("{:<12} filled in {:.3f} s of CPU, installed in {:.3f}; {:.2f} x the mapping\n",
-                 name_of(way), fill_s, install_s, fill_s / median(costs[Way::kMapping].fill));
+      fmt::print("{:<12} {:>9.3f} {:>9.3f} {:>9.3f} {:>9.3f}\n", name_of(way), median(cost.fill),
+                 median(cost.install), median(cost.read), median(cost.free));
     }
   }
   if (as_json) fmt::print("{}\n", report.dump());

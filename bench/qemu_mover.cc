@@ -1,8 +1,10 @@
 #include <poll.h>
+#include <unistd.h>
 
 #include <array>
 #include <optional>
 
+#include "backend/base/ram_file.h"
 #include "bench/movers.h"
 #include "cli/json_access.h"
 #include "tests/lab/blackout.h"
@@ -22,13 +24,16 @@ constexpr uint64_t kUnlimited = 1ULL << 40;  // bytes a second; 0 would mean QEM
 constexpr std::chrono::seconds kPrecopyCap{60};
 constexpr std::chrono::seconds kPostcopyCap{300};
 
-// Like with like: RAM that is a shared memory file, as vmhop has it.
-std::vector<std::string> with_shared_ram(std::vector<std::string> command, uint64_t ram_mib) {
+// Like with like: RAM that is a shared memory file in transparent huge pages, as vmhop has it.
+std::vector<std::string> with_ram_file(std::vector<std::string> command, const UniqueFd& file,
+                                       uint64_t ram_mib) {
   for (size_t i = 0; i + 1 < command.size(); ++i) {
     if (command[i] == "-M") command[i + 1] += ",memory-backend=ram";
   }
   command.emplace_back("-object");
-  command.push_back(fmt::format("memory-backend-memfd,id=ram,share=on,size={}M", ram_mib));
+  command.push_back(
+      fmt::format("memory-backend-file,id=ram,share=on,size={}M,mem-path=/proc/{}/fd/{}", ram_mib,
+                  ::getpid(), file.get()));
   return command;
 }
 
@@ -39,8 +44,9 @@ class QemuMover final : public Mover {
       : mode_(mode), source_(source), destination_(destination), ram_mib_(ram_mib) {}
 
   Result<pid_t> start_source(const GuestCommand& guest) override {
-    VMHOP_ASSIGN(running_,
-                 source_.start_program(with_shared_ram(guest(source_.place()), ram_mib_)));
+    VMHOP_ASSIGN(source_ram_, create_ram_file("source-ram", ram_mib_ << 20));
+    VMHOP_ASSIGN(running_, source_.start_program(
+                               with_ram_file(guest(source_.place()), source_ram_, ram_mib_)));
     auto monitor = source_.monitor(within(30s));
     if (!monitor) return monitor.error().with(running_->err());
     source_monitor_ = std::move(*monitor);
@@ -51,7 +57,8 @@ class QemuMover final : public Mover {
   QmpClient& source_monitor() override { return *source_monitor_; }
 
   Status prepare_destination(const GuestCommand& guest) override {
-    auto command = with_shared_ram(guest(destination_.place()), ram_mib_);
+    VMHOP_ASSIGN(destination_ram_, create_ram_file("destination-ram", ram_mib_ << 20));
+    auto command = with_ram_file(guest(destination_.place()), destination_ram_, ram_mib_);
     command.insert(command.end(), {"-incoming", "defer"});
     VMHOP_ASSIGN(receiving_, destination_.start_program(command));
     auto monitor = destination_.monitor(within(30s));
@@ -168,6 +175,8 @@ class QemuMover final : public Mover {
   const lab::VmhopHost& source_;
   const lab::VmhopHost& destination_;
   uint64_t ram_mib_;
+  UniqueFd source_ram_;
+  UniqueFd destination_ram_;
   std::optional<lab::Process> running_;
   std::optional<lab::Process> receiving_;
   std::optional<QmpClient> source_monitor_;

@@ -93,6 +93,7 @@ Result<Figures> run_round(const RoundSpec& spec) {
   VMHOP_TRY(workload->wait_until_ready(*console));
   VMHOP_TRY(fill_ram(*mover, qemu, spec, workload->fill_from()));
   VMHOP_TRY(mover->prepare_destination(guest));
+  VMHOP_TRY(warm_free_memory(spec.workload.ram_mib * 3 / 2 << 20));
   VMHOP_TRY(console->attach(destination.place().console, within(10s)));
   VMHOP_TRY(workload->start_load(*network));
 

@@ -5,6 +5,9 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <chrono>
+#include <thread>
+
 #include "cli/exit_codes.h"
 #include "cli/json_access.h"
 #include "cli/terminal.h"
@@ -17,6 +20,8 @@ using nlohmann::json;
 
 constexpr std::chrono::seconds kStartTimeout{60};
 constexpr std::chrono::seconds kQuitTimeout{10};
+constexpr std::chrono::seconds kAbortedExporterEnds{2};
+constexpr std::chrono::milliseconds kLookAgain{20};
 
 // What is wrong with a command line is said before its QEMU is asked for anything.
 Result<QemuCommand> translate(const std::vector<std::string>& qemu, VmRole role,
@@ -292,6 +297,12 @@ void Supervisor::finish(int exit_code) {
 // frozen QEMU.
 void Supervisor::leave() {
   Liveness life = look_for_life(claim_.paths());
+  // One whose relocation was aborted ends when the destination has heard of it: mostly at once.
+  auto give_up = std::chrono::steady_clock::now() + kAbortedExporterEnds;
+  while (life.exporter && !life.commit_recorded && std::chrono::steady_clock::now() < give_up) {
+    std::this_thread::sleep_for(kLookAgain);
+    life = look_for_life(claim_.paths());
+  }
   // Somebody else's that still waits for its VM may be taken by the next.
   if (life.qemu && !owns_qemu() && record_.role == "receive" && !life.pager) record_.qemu = {};
   if (life.exporter || life.pager || life.qemu || life.commit_recorded || keeps_directory_) {

@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <thread>
 
+#include "backend/base/ram_file.h"
 #include "qemu-memory-backend/front_variable.h"
 
 namespace vmhop {
@@ -58,7 +59,7 @@ Result<VmProcess::Region> make_region(const RegionSpec& spec) {
   if (spec.huge) {
     VMHOP_ASSIGN(region.memfd, create_huge_memfd(name, spec.size, spec.huge_page_size));
   } else {
-    VMHOP_ASSIGN(region.memfd, create_memfd(name, spec.size));
+    VMHOP_ASSIGN(region.memfd, create_ram_file(name, spec.size));
   }
   VMHOP_ASSIGN(region.page_size, page_size_of(region.memfd));
   if (spec.huge) VMHOP_TRY(check_huge_pages(spec, region.page_size));

@@ -16,9 +16,9 @@ Result<Mapping> Mapping::map_shared(int fd, size_t size, Access access) {
   if (data == MAP_FAILED) {
     return Error::from_errno(fmt::format("mapping {} bytes of shared memory", size), errno);
   }
-  // A huge page in the file would be installed under the guest whole, pages we never filled
-  // included. Kernels without THP answer EINVAL, which is as good.
-  ::madvise(data, size, MADV_NOHUGEPAGE);
+  // Whoever writes here writes a page now and then, and would populate 2 MiB with each. Kernels
+  // without THP answer EINVAL, which is as good.
+  if (access == Access::kReadWrite) ::madvise(data, size, MADV_NOHUGEPAGE);
   ::madvise(data, size, MADV_DONTDUMP);
   return Mapping(static_cast<std::byte*>(data), size);
 }

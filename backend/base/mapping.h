@@ -26,7 +26,8 @@ class Mapping {
   Mapping& operator=(const Mapping&) = delete;
   ~Mapping();
 
-  // Maps `size` bytes of `fd`, shared, from its start. Never populated, never in huge pages.
+  // Maps `size` bytes of `fd`, shared, from its start. Never populated; to write, never in huge
+  // pages.
   static Result<Mapping> map_shared(int fd, size_t size, Access access);
 
   std::byte* data() const { return data_; }

@@ -10,9 +10,8 @@ namespace vmhop {
 enum class ThreadRole {
   // Somebody waits for every microsecond of it, and it works briefly: nice -10 where that is
   // permitted (CAP_SYS_NICE or RLIMIT_NICE), time slices of 0.1 ms where the kernel knows such
-  // (Linux 6.12). No real-time class: a thread that spins for an answer would keep away whoever is
-  // to
-  // give it.
+  // (Linux 6.12). No real-time class: a thread that spins for an answer would keep away the one
+  // that gives it.
   kFault,
   // Works as long as there is work, and nobody waits for any of it: nice 5, and no claim to a CPU
   // just because it woke up (SCHED_BATCH).

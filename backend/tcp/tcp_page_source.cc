@@ -1,6 +1,7 @@
 #include "backend/tcp/tcp_page_source.h"
 
 #include <poll.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -250,7 +251,12 @@ Status TcpPageSource::take_data(size_t received) {
 
 // The first `length` bytes of the buffer; what has come of the next page moves to the beginning.
 Status TcpPageSource::write_pages(uint64_t length) {
-  uint64_t offset = outstanding_.front().range.offset + read_done_ + run_reported_;
+  const PageRead& read = outstanding_.front();
+  uint64_t done = read_done_ + run_reported_;
+  uint64_t offset = read.range.offset + done;
+  // Where a page is already the kernel takes no huge page for what is written (base/ram_file.h). By
+  // an advice instead of a touch: without memory it fails, as the write will, and raises no signal.
+  if (read.beside_holes) (void)::madvise(read.target + done, page_size(), MADV_POPULATE_WRITE);
   for (uint64_t written = 0; written < length;) {
     ssize_t put = ::pwrite(region().memfd, buffer_.data() + written, length - written,
                            static_cast<off_t>(offset + written));

@@ -66,6 +66,22 @@ TEST_F(PrecachePlanTest, ClaimsNoMoreThanItIsAskedForButAtLeastOnePage) {
   EXPECT_EQ(plan_.next(1), pages(0, 8, 1));
 }
 
+TEST_F(PrecachePlanTest, ClaimsNoRunAcrossAMultipleOfWhatItIsAskedFor) {
+  plan_.set_extents(0, extent(3, 20));
+  EXPECT_EQ(plan_.next(8 * kPage), pages(0, 3, 5));
+  EXPECT_EQ(plan_.next(8 * kPage), pages(0, 8, 8));
+  EXPECT_EQ(plan_.next(8 * kPage), pages(0, 16, 7));
+}
+
+TEST_F(PrecachePlanTest, KnowsWhatIsBesideHoles) {
+  EXPECT_TRUE(plan_.is_beside_holes(pages(0, 10, 4))) << "nothing is known";
+  plan_.set_extents(0, extent(0, 256));
+  EXPECT_FALSE(plan_.is_beside_holes(pages(0, 10, 4)));
+  plan_.set_extents(0, {{0, 100 * kPage}, {101 * kPage, 155 * kPage}});
+  EXPECT_TRUE(plan_.is_beside_holes(pages(0, 10, 4)));
+  EXPECT_TRUE(plan_.is_beside_holes(pages(0, 200, 4)));
+}
+
 TEST_F(PrecachePlanTest, GoesAroundPagesThatAreTaken) {
   ASSERT_TRUE(map_.region(0).claim(3));
   ASSERT_TRUE(map_.region(0).claim(4));
@@ -88,11 +104,11 @@ TEST_F(PrecachePlanTest, PrefersTheLatestFault) {
   for (uint64_t page : {10, 200})
     ASSERT_TRUE(map_.region(0).claim(page));
   plan_.note_fault({0, 10});
-  EXPECT_EQ(plan_.next(4 * kPage), pages(0, 11, 4));
+  EXPECT_EQ(plan_.next(4 * kPage), pages(0, 11, 1)) << "as far as the next multiple of four pages";
   plan_.note_fault({0, 200});
   EXPECT_EQ(plan_.next(kNoLimit), pages(0, 201, 32));
   EXPECT_EQ(plan_.next(kNoLimit), pages(0, 192, 8));
-  EXPECT_EQ(plan_.next(kNoLimit), pages(0, 15, 28)) << "the older neighbourhood goes on";
+  EXPECT_EQ(plan_.next(kNoLimit), pages(0, 12, 31)) << "the older neighbourhood goes on";
 }
 
 TEST_F(PrecachePlanTest, EndsNeighbourhoodsWithTheRegion) {

@@ -5,11 +5,14 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
+#include "backend/base/ram_file.h"
 #include "tests/backend/page_source_conformance.h"
 #include "tests/backend/source_host.h"
 
@@ -255,6 +258,28 @@ TEST_F(TcpPageSourceTalk, WritesToTheFileWhatComesInPiecesOfAnySize) {
     EXPECT_EQ(came, 3 * kPage);
     EXPECT_THAT(file_pages(), testing::ElementsAre(0, value, value, value));
   }
+}
+
+TEST(TcpPageSource, LeavesHolesUnpopulatedBesideWhatItWrites) {
+  UniqueFd file = must(create_ram_file("region", kTransparentHugePage));
+  Mapping alias = must(Mapping::map_shared(file.get(), kTransparentHugePage, Access::kReadWrite));
+  auto [peer, socket] = must(socket_pair(SOCK_STREAM));
+  TcpPageSource source(must(make_plain_stream(std::move(socket))), {{kPage, file.get()}});
+  constexpr uint64_t kFirst = 3;
+  PageRead read{{0, kFirst * kPage, 2 * kPage}, alias.data() + kFirst * kPage, true};
+  must(source.post(std::span(&read, 1)));
+  tcp::ReplyHeader header{tcp::kReplyMagic, 1};
+  tcp::ReplyRun run{2 * kPage, static_cast<uint16_t>(tcp::RunKind::kData), 0};
+  std::vector<std::byte> pages(2 * kPage, std::byte{5});
+  for (std::span<const std::byte> part :
+       {std::as_bytes(std::span(&header, 1)), std::as_bytes(std::span(&run, 1)),
+        std::span<const std::byte>(pages)})
+    must(write_all(peer.get(), part));
+  std::array<PageArrival, 4> arrivals;
+  EXPECT_EQ(must(source.poll(arrivals)), 1U);
+  struct stat info {};
+  ASSERT_EQ(::fstat(file.get(), &info), 0);
+  EXPECT_EQ(static_cast<uint64_t>(info.st_blocks) * 512, 2 * kPage);
 }
 
 TEST_F(TcpPageSourceTalk, SaysThatTheMemoryCannotBeWritten) {

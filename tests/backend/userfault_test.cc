@@ -13,6 +13,7 @@
 #include <cstring>
 #include <thread>
 
+#include "backend/base/ram_file.h"
 #include "tests/backend/toy_vmm.h"
 
 namespace vmhop {
@@ -27,10 +28,12 @@ class UserfaultTest : public testing::Test {
  protected:
   void SetUp() override {
     if (auto why = ToyVmm::unavailable(); !why.empty()) GTEST_SKIP() << why;
-    UniqueFd memfd = must(create_memfd("vmhop-test", kPages * kPage));
-    guest_ = must(Mapping::map_shared(memfd.get(), kPages * kPage, Access::kReadWrite));
+    serve(must(create_memfd("vmhop-test", kPages * kPage)), kPages * kPage);
+  }
+  void serve(UniqueFd memory, uint64_t size) {
+    guest_ = must(Mapping::map_shared(memory.get(), size, Access::kReadWrite));
     file_ = std::make_unique<RamRegion>(
-        must(RamRegion::map({"ram", kPages * kPage, kPage}, std::move(memfd), Access::kReadWrite)));
+        must(RamRegion::map({"ram", size, kPage}, std::move(memory), Access::kReadWrite)));
     userfault_ = std::make_unique<Userfault>(must(Userfault::open()));
     must(userfault_->register_range(address(0), guest_.size()));
   }
@@ -80,6 +83,26 @@ TEST_F(UserfaultTest, HoldsAGuestUntilItsPageIsInstalled) {
   EXPECT_FALSE(is_mapped(5));
   must(install(5, 1));
   guest.join();
+}
+
+// The kernel takes a huge page for the first write to it, so that its other pages are in the file
+// although nobody filled them.
+TEST_F(UserfaultTest, HoldsAGuestAtAPageThatIsInAHugePageAndWasNotFilled) {
+  userfault_.reset();
+  UniqueFd memory = must(create_ram_file("vmhop-test", kTransparentHugePage));
+  std::vector<std::byte> piece(16 * kPage, std::byte{1});
+  ASSERT_EQ(::pwrite(memory.get(), piece.data(), piece.size(), 0),
+            static_cast<ssize_t>(piece.size()));
+  serve(std::move(memory), kTransparentHugePage);
+  must(install(0, 16));
+  EXPECT_EQ(guest_reads(15) & 0xff, 1U);
+  std::thread guest([&] { EXPECT_EQ(guest_reads(16), 77U); });
+  EXPECT_EQ(next_fault(), 16U);
+  EXPECT_FALSE(is_mapped(16));
+  fill(16, 77);
+  must(install(16, 1));
+  guest.join();
+  EXPECT_FALSE(is_mapped(17));
 }
 
 TEST_F(UserfaultTest, InstallsRangesWholeAlsoWherePagesAreMappedAlready) {
