@@ -6,6 +6,7 @@
 #include <array>
 #include <cerrno>
 
+#include "backend/base/thread_role.h"
 #include "backend/session/byte_stream.h"
 #include "backend/tcp/tcp_page_source.h"
 
@@ -26,6 +27,8 @@ Result<std::unique_ptr<BareServer>> BareServer::start(const FaultStage& stage, W
   std::unique_ptr<BareServer> server(
       new BareServer(stage, waiting, std::move(pair), std::move(stop)));
   auto run = [raw = server.get()](Status (BareServer::*serve)()) {
+    // As the pager's and the page server's.
+    begin_thread("floor", ThreadRole::kFault);
     Status end = (raw->*serve)();
     if (end || raw->stopping_) return;
     std::lock_guard lock(raw->mutex_);
