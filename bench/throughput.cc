@@ -21,7 +21,7 @@ constexpr const char* kInterface = "uplink";
 constexpr uint64_t kGuestMib = 16;  // what the guest itself has written
 // As many as vmhop precaches by: DestinationRelocation::Options::bulk_lanes.
 constexpr unsigned kConnections = 2;
-constexpr unsigned kIperfSeconds = 4;
+constexpr unsigned kIperfSeconds = 3;
 
 // Enough for some seconds of any link.
 uint64_t ram_mib_for(const std::string& link) {
