@@ -51,6 +51,7 @@ std::vector<Turns> make_plan(const Matrix& matrix) {
   return plan;
 }
 
+// (*cache*, when it is there, goes where *web* is; there are five minutes for it.)
 std::vector<Turns> quick_plan() {
   std::vector<Turns> plan;
   for (const char* workload : {"web", "writer", "idle"})
