@@ -1,13 +1,16 @@
 // What one fault costs, from the guest's touch to its resume: vmhop's pager beside the floor, which
-// is a userfaultfd handler and a TCP round trip with nothing else to do. All by turns in one run.
+// is a userfaultfd handler and a round trip of its transport with nothing else to do. All by turns
+// in one run.
 //
-//   fault [--rounds N] [--faults N] [--json]
+//   fault [--transport tcp] [--rounds N] [--faults N] [--json]
+//   ci/rxe-lab -- build/release/bench/fault --transport rdma
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
 
-#include "bench/fault_handlers.h"
+#include "bench/rdma_faults.h"
+#include "bench/tcp_faults.h"
 
 namespace vmhop::bench {
 namespace {
@@ -51,10 +54,10 @@ struct Contender {
   Samples samples;
 };
 
-Result<Contender> floor(BareServer::Waiting waiting) {
+Result<Contender> floor(const FaultTransport& transport, Waiting waiting) {
   Contender contender;
   VMHOP_ASSIGN(contender.stage, FaultStage::create(kBytes));
-  VMHOP_ASSIGN(contender.server, BareServer::start(*contender.stage, waiting));
+  VMHOP_ASSIGN(contender.server, transport.floor(*contender.stage, waiting));
   return contender;
 }
 
@@ -73,12 +76,14 @@ void append(Samples& all, const Samples& more) {
   all.insert(all.end(), more.begin(), more.end());
 }
 
-Status measure_by_turns(uint64_t faults, Figures& figures) {
-  VMHOP_ASSIGN(Contender sleeping, floor(BareServer::Waiting::kSleeping));
-  VMHOP_ASSIGN(Contender spinning, floor(BareServer::Waiting::kSpinning));
+Status measure_by_turns(const FaultTransport& transport, uint64_t faults, Figures& figures) {
+  VMHOP_ASSIGN(Contender sleeping, floor(transport, Waiting::kSleeping));
+  VMHOP_ASSIGN(Contender spinning, floor(transport, Waiting::kSpinning));
   Contender alone;
   VMHOP_ASSIGN(alone.stage, FaultStage::create(kBytes));
-  VMHOP_ASSIGN(auto pager, PagerServer::start(*alone.stage, false));
+  VMHOP_ASSIGN(auto lanes, transport.lanes(*alone.stage));
+  VMHOP_ASSIGN(auto pager,
+               PagerServer::start(*alone.stage, std::move(lanes), PagerServer::Precaching::kNone));
   const PagerCounters& counters = pager->counters();
   alone.server = std::move(pager);
 
@@ -107,9 +112,11 @@ Status measure_by_turns(uint64_t faults, Figures& figures) {
 }
 
 // Only of pages that were not there yet; ends when precaching is through.
-Status measure_precaching(uint64_t faults, Samples& samples) {
+Status measure_precaching(const FaultTransport& transport, uint64_t faults, Samples& samples) {
   VMHOP_ASSIGN(auto stage, FaultStage::create(kPrecachedBytes));
-  VMHOP_ASSIGN(auto server, PagerServer::start(*stage, true));
+  VMHOP_ASSIGN(auto lanes, transport.lanes(*stage));
+  VMHOP_ASSIGN(auto server,
+               PagerServer::start(*stage, std::move(lanes), PagerServer::Precaching::kAllTheWhile));
   uint64_t measured = 0;
   for (uint64_t page : scattered_pages(stage->pages(), stage->pages())) {
     if (measured == faults) break;
@@ -121,12 +128,12 @@ Status measure_precaching(uint64_t faults, Samples& samples) {
   return server->failure();
 }
 
-Result<Figures> measure(uint64_t rounds, uint64_t faults) {
+Result<Figures> measure(const FaultTransport& transport, uint64_t rounds, uint64_t faults) {
   Figures figures;
   for (uint64_t round = 0; round < rounds; ++round) {
     fmt::print(stderr, "\rround {} of {}", round + 1, rounds);
-    VMHOP_TRY(measure_by_turns(faults, figures));
-    VMHOP_TRY(measure_precaching(faults, figures.precaching));
+    VMHOP_TRY(measure_by_turns(transport, faults, figures));
+    VMHOP_TRY(measure_precaching(transport, faults, figures.precaching));
   }
   fmt::print(stderr, "\n");
   return figures;
@@ -155,8 +162,8 @@ void print(const Figures& figures, const nlohmann::json& report) {
       report["p99_ratio"].get<double>());
 }
 
-Status run(uint64_t rounds, uint64_t faults, bool as_json) {
-  VMHOP_ASSIGN(Figures figures, measure(rounds, faults));
+Status run(const FaultTransport& transport, uint64_t rounds, uint64_t faults, bool as_json) {
+  VMHOP_ASSIGN(Figures figures, measure(transport, rounds, faults));
   double floor =
       std::min(quantile(figures.sleeping_floor, 0.5), quantile(figures.spinning_floor, 0.5));
   double alone = quantile(figures.alone, 0.5);
@@ -187,6 +194,10 @@ int main(int argc, char** argv) {
   uint64_t rounds = 5;
   uint64_t faults = 4000;
   bool json = false;
+  std::string transport = "tcp";
+  app.add_option("--transport", transport, "How pages travel: tcp, rdma")
+      ->check(CLI::IsMember({"tcp", "rdma"}))
+      ->capture_default_str();
   app.add_option("--rounds", rounds, "Turns of each way")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
@@ -195,7 +206,8 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_flag("--json", json, "End with one line of JSON");
   CLI11_PARSE(app, argc, argv);
-  if (auto done = vmhop::bench::run(rounds, faults, json); !done) {
+  auto chosen = transport == "tcp" ? vmhop::bench::faults_by_tcp() : vmhop::bench::faults_by_rdma();
+  if (auto done = vmhop::bench::run(chosen, rounds, faults, json); !done) {
     fmt::print(stderr, "fault: {}\n", done.error().message());
     return 1;
   }
