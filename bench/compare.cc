@@ -34,7 +34,7 @@ struct Options {
 constexpr std::array kThroughputs = {std::pair{5, "1gbit"}, std::pair{5, "5gbit"},
                                      std::pair{6, "unlimited"}};
 constexpr unsigned kThroughputRounds = 3;
-constexpr unsigned kFloors = 2;  // programs
+constexpr unsigned kFloors = 3;  // programs
 
 std::string summary(const Figures& figures) {
   std::string text;
@@ -106,7 +106,8 @@ void add_floors(Progress& progress, std::vector<Comparison>& found) {
     progress.done(what, "");
     found.insert(found.end(), floors->begin(), floors->end());
   };
-  add("faults over TCP", faults_over_tcp());
+  add("faults by TCP", faults_by_tcp());
+  add("faults by RDMA", faults_by_rdma());
   add("reads by RDMA", reads_by_rdma());
 }
 

@@ -41,10 +41,10 @@ Result<std::string> beside_this(const std::string& program) {
 }
 
 // The report with which it ends.
-Result<nlohmann::json> report_of(std::vector<std::string> argv) {
+Result<nlohmann::json> report_of(const std::vector<std::string>& argv) {
   VMHOP_ASSIGN(ScratchDirectory directory, ScratchDirectory::create());
   lab::ProcessSpec spec;
-  spec.argv = std::move(argv);
+  spec.argv = argv;
   spec.output = directory.path() + "/run";
   VMHOP_ASSIGN(lab::Process process, lab::Process::start(spec));
   VMHOP_ASSIGN(lab::Finished finished, lab::finish(process, lab::within(10min)));
@@ -63,24 +63,40 @@ Result<Comparison> compared(int row, const char* figure, const char* workload, c
   return Comparison{row, figure, workload, link, 0, ours.get<double>(), theirs.get<double>(), {}};
 }
 
-}  // namespace
+// Where there is RDMA.
+std::vector<std::string> in_lab(std::vector<std::string> argv) {
+  std::vector<std::string> lab = {std::string(VMHOP_LAB_SOURCES) + "/ci/rxe-lab", "--timeout",
+                                  "500", "--"};
+  argv.insert(argv.begin(), lab.begin(), lab.end());
+  return argv;
+}
 
-Result<std::vector<Comparison>> faults_over_tcp() {
-  VMHOP_ASSIGN(std::string fault, beside_this("fault"));
-  VMHOP_ASSIGN(auto report, report_of({fault, "--json"}));
-  VMHOP_ASSIGN(Comparison alone, compared(3, "fault_p50_us", "fault", "loopback",
-                                          report["fault_p50_us"], report["floor_p50_us"]));
+Result<std::vector<Comparison>> faults(const std::vector<std::string>& argv, const char* link) {
+  VMHOP_ASSIGN(auto report, report_of(argv));
+  VMHOP_ASSIGN(Comparison alone, compared(3, "fault_p50_us", "fault", link, report["fault_p50_us"],
+                                          report["floor_p50_us"]));
   VMHOP_ASSIGN(Comparison beside_bulk,
-               compared(4, "fault_p99_us", "fault", "loopback", report["fault_precaching_p99_us"],
+               compared(4, "fault_p99_us", "fault", link, report["fault_precaching_p99_us"],
                         report["fault_p99_us"]));
   return std::vector{alone, beside_bulk};
+}
+
+}  // namespace
+
+Result<std::vector<Comparison>> faults_by_tcp() {
+  VMHOP_ASSIGN(std::string fault, beside_this("fault"));
+  return faults({fault, "--json"}, "loopback");
+}
+
+Result<std::vector<Comparison>> faults_by_rdma() {
+  VMHOP_ASSIGN(std::string fault, beside_this("fault"));
+  return faults(in_lab({fault, "--transport", "rdma", "--json"}), "rxe");
 }
 
 Result<std::vector<Comparison>> reads_by_rdma() {
   constexpr uint64_t kPrecachersWindow = 1 << 20;
   VMHOP_ASSIGN(std::string rdma_read, beside_this("rdma_read"));
-  VMHOP_ASSIGN(auto report, report_of({std::string(VMHOP_LAB_SOURCES) + "/ci/rxe-lab", "--timeout",
-                                       "500", "--", rdma_read, "--json"}));
+  VMHOP_ASSIGN(auto report, report_of(in_lab({rdma_read, "--json"})));
   nlohmann::json alone;
   nlohmann::json beside_bulk;
   for (const auto& row : report["faults"]) {

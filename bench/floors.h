@@ -8,9 +8,10 @@
 
 namespace vmhop::bench {
 
-// `fault`, which lies beside this program.
-Result<std::vector<Comparison>> faults_over_tcp();
-// `rdma_read`, in the lab of ci/rxe-lab. Its faults are reads of a page: without userfaultfd.
+// `fault`, which lies beside this program: here by TCP, and in the lab of ci/rxe-lab by RDMA.
+Result<std::vector<Comparison>> faults_by_tcp();
+Result<std::vector<Comparison>> faults_by_rdma();
+// `rdma_read` in that lab. Its faults are reads of a page, without userfaultfd.
 Result<std::vector<Comparison>> reads_by_rdma();
 
 }  // namespace vmhop::bench

@@ -53,7 +53,7 @@ std::vector<Part> all_parts() {
   parts.push_back({2, "idle", "unlimited"});
   for (int row : {3, 4}) {
     parts.push_back({row, "fault", "loopback"});
-    parts.push_back({row, "fault read", "rxe"});
+    parts.push_back({row, "fault", "rxe"});
   }
   for (const char* link : {"1gbit", "5gbit"})
     parts.push_back({5, "paused", link});

@@ -35,7 +35,7 @@ std::vector<Comparison> everything() {
   }
   for (int row : {3, 4}) {
     add(row, "fault", "loopback", 0);
-    add(row, "fault read", "rxe", 0);
+    add(row, "fault", "rxe", 0);
   }
   add(2, "idle", "unlimited", 8192);
   add(5, "paused", "1gbit", 0);
