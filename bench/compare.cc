@@ -103,7 +103,10 @@ void add_throughput(int row, const std::string& link, const Options& options, Pr
 void add_floors(Progress& progress, std::vector<Comparison>& found) {
   auto add = [&](const char* what, const Result<std::vector<Comparison>>& floors) {
     if (!floors) return progress.failed(what, floors.error());
-    progress.done(what, "");
+    std::string text;
+    for (const Comparison& one : *floors)
+      text += fmt::format(" {} {:.1f} to {:.1f}", one.figure, one.ours, one.theirs.value_or(0));
+    progress.done(what, text);
     found.insert(found.end(), floors->begin(), floors->end());
   };
   add("faults by TCP", faults_by_tcp());
