@@ -47,12 +47,16 @@ Ticks ticks_of(pid_t pid) {
   return ticks;
 }
 
+double kib_after(const std::string& status, std::string_view name) {
+  size_t at = status.find(name);
+  return at == std::string::npos ? 0 : std::strtod(status.c_str() + at + name.size(), nullptr);
+}
+
 // vmhop's own processes only: what QEMU holds, it holds in every mode.
-double vmhop_kib_of(pid_t pid) {
+Memory vmhop_memory_of(pid_t pid) {
   std::string status = text_at(fmt::format("/proc/{}/status", pid));
-  if (!status.starts_with("Name:\tvmhop")) return 0;
-  size_t at = status.find("RssAnon:");
-  return at == std::string::npos ? 0 : std::strtod(status.c_str() + at + 8, nullptr);
+  if (!status.starts_with("Name:\tvmhop")) return {};
+  return {kib_after(status, "\nRssAnon:"), kib_after(status, "\nVmPTE:")};
 }
 
 Result<double> bytes_received(const lab::VmhopHost& host) {
@@ -71,7 +75,7 @@ Result<std::unique_ptr<CostMeter>> CostMeter::start(const lab::Network& network,
   std::unique_ptr<CostMeter> meter(new CostMeter(std::move(stop)));
   for (const lab::VmhopHost* host : {&source, &destination}) {
     VMHOP_ASSIGN(double received, bytes_received(*host));
-    meter->hosts_.push_back({host, network.host(host->name()).fd(), received, {}, 0});
+    meter->hosts_.push_back({host, network.host(host->name()).fd(), received, {}, {}});
   }
   meter->sample();
   meter->first_sample_ = false;
@@ -99,7 +103,8 @@ Result<Costs> CostMeter::stop() {
       double guest = used.last.guest - used.first.guest;
       costs.cpu_s[i] += (used.last.all - used.first.all - guest) / tick;
     }
-    costs.vmhop_mib[i] = hosts_[i].vmhop_kib / 1024;
+    costs.vmhop_mib[i] = hosts_[i].vmhop.anonymous_kib / 1024;
+    costs.vmhop_page_tables_mib[i] = hosts_[i].vmhop.page_tables_kib / 1024;
     VMHOP_ASSIGN(double received, bytes_received(*hosts_[i].host));
     costs.wire_mib += (received - hosts_[i].received) / (1 << 20);
   }
@@ -116,7 +121,7 @@ void CostMeter::work() {
 
 void CostMeter::sample() {
   for (Host& host : hosts_) {
-    double vmhop_kib = 0;
+    Memory vmhop;
     for (pid_t pid : lab::processes_in({host.namespace_fd})) {
       Ticks ticks = ticks_of(pid);
       // One that is new since has all of its time for this.
@@ -124,9 +129,12 @@ void CostMeter::sample() {
           host.used.try_emplace(pid, Used{first_sample_ ? ticks : Ticks{}, ticks}).first->second;
       used.last.all = std::max(used.last.all, ticks.all);
       used.last.guest = std::max(used.last.guest, ticks.guest);
-      vmhop_kib += vmhop_kib_of(pid);
+      Memory memory = vmhop_memory_of(pid);
+      vmhop.anonymous_kib += memory.anonymous_kib;
+      vmhop.page_tables_kib += memory.page_tables_kib;
     }
-    host.vmhop_kib = std::max(host.vmhop_kib, vmhop_kib);
+    host.vmhop.anonymous_kib = std::max(host.vmhop.anonymous_kib, vmhop.anonymous_kib);
+    host.vmhop.page_tables_kib = std::max(host.vmhop.page_tables_kib, vmhop.page_tables_kib);
   }
 }
 

@@ -23,12 +23,20 @@ struct Costs {
   double wire_mib = 0;
   // Anonymous memory of vmhop's processes, at its highest.
   std::array<double, 2> vmhop_mib{};
+  // ... and their page tables, most of which map the guest's memory.
+  std::array<double, 2> vmhop_page_tables_mib{};
 };
 
 // In clock ticks; `guest` is the part of `all` that was the guest's virtual CPUs'.
 struct Ticks {
   double all = 0;
   double guest = 0;
+};
+
+// Of a process, or of all of vmhop's on a host.
+struct Memory {
+  double anonymous_kib = 0;
+  double page_tables_kib = 0;
 };
 
 class CostMeter {
@@ -54,7 +62,7 @@ class CostMeter {
     int namespace_fd;
     double received;
     std::map<pid_t, Used> used;
-    double vmhop_kib;
+    Memory vmhop;  // each at its highest
   };
 
   explicit CostMeter(EventFd stop) : stop_(std::move(stop)) {}

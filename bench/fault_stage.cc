@@ -2,6 +2,7 @@
 
 #include <poll.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -50,6 +51,15 @@ Result<std::unique_ptr<FaultStage>> FaultStage::create(uint64_t bytes) {
   VMHOP_TRY(userfault.register_range(reinterpret_cast<uint64_t>(guest.data()), bytes));
   return std::unique_ptr<FaultStage>(
       new FaultStage(std::move(source), std::move(target), std::move(guest), std::move(userfault)));
+}
+
+Result<std::vector<DestinationMemory::Region>> FaultStage::target_regions() const {
+  UniqueFd file(::dup(target().memfd()));
+  VMHOP_ASSIGN(RamRegion ram, RamRegion::map(target().info(), std::move(file), Access::kReadWrite));
+  std::vector<DestinationMemory::Region> regions;
+  regions.push_back(
+      {std::move(ram), guest_address(), Userfault(UniqueFd(::dup(userfault().fd())))});
+  return regions;
 }
 
 double FaultStage::touch(uint64_t page) const {

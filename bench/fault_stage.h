@@ -6,6 +6,7 @@
 #include <random>
 #include <vector>
 
+#include "backend/destination_memory.h"
 #include "backend/page_map.h"
 #include "backend/ram_region.h"
 #include "backend/userfault.h"
@@ -31,6 +32,8 @@ class FaultStage {
   const Userfault& userfault() const { return userfault_; }
   uint64_t guest_address() const { return reinterpret_cast<uint64_t>(guest_.data()); }
   uint64_t pages() const { return target_[0].pages(); }
+  // As a pager takes it: with descriptors and a mapping of its own.
+  Result<std::vector<DestinationMemory::Region>> target_regions() const;
 
   // As the guest: reads one word of a page, and how long that took, in µs.
   double touch(uint64_t page) const;

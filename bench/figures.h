@@ -21,7 +21,8 @@ struct Figures {
   std::optional<double> wire_mib;      // received by both hosts, headers included
   std::optional<double> source_cpu_s;  // of all processes there but the guest's own virtual CPUs
   std::optional<double> destination_cpu_s;
-  std::optional<double> overhead_mib;  // anonymous memory of vmhop's processes, the fuller side
+  std::optional<double> overhead_mib;     // anonymous memory of vmhop's processes, the fuller side
+  std::optional<double> page_tables_mib;  // ... and what the kernel keeps to map the guest for them
 };
 
 struct Figure {
@@ -30,6 +31,9 @@ struct Figure {
   int decimals;
 };
 const std::vector<Figure>& all_figures();
+
+// None of no values.
+std::optional<double> median_of(std::vector<double> values);
 
 // The moves of one guest over one link in one mode.
 struct Cell {
@@ -46,9 +50,7 @@ struct Cell {
 // For people.
 void print_table(const std::vector<Cell>& cells);
 
-// For machines: one line for each row of the goals that these cells can judge, and one with all
-// medians for each cell.
-std::vector<nlohmann::json> goal_lines(const std::vector<Cell>& cells);
+// For machines: a line with all medians for each cell.
 std::vector<nlohmann::json> cell_lines(const std::vector<Cell>& cells);
 
 }  // namespace vmhop::bench

@@ -23,6 +23,12 @@ struct Move {
   bool moved = true;                 // false: given up, the guest still runs at the source
 };
 
+// How far a relocation is followed. Its processes are killed where that ends.
+enum class Until {
+  kDrained,  // the source is not needed any more
+  kResumed,  // the guest runs at the destination: all that a blackout takes
+};
+
 // The guest's QEMU command, without a word about the memory behind its RAM.
 using GuestCommand = std::function<std::vector<std::string>(const lab::QemuPlace&)>;
 
@@ -36,8 +42,8 @@ class Mover {
   // ... and a monitor of it.
   virtual QmpClient& source_monitor() = 0;
   virtual Status prepare_destination(const GuestCommand& guest) = 0;
-  // Until the source is not needed any more.
-  virtual Result<Move> relocate() = 0;
+  // To kResumed: `completed` is when the guest resumed.
+  virtual Result<Move> relocate(Until until) = 0;
 };
 
 // "vmhop", "precopy", "postcopy", "preempt".

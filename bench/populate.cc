@@ -5,7 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <array>
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 
@@ -15,7 +15,7 @@
 namespace vmhop::bench {
 namespace {
 
-constexpr uint32_t kPage = 4096;
+constexpr uint64_t kPage = 4096;
 
 // The memory file that has the size of the RAM, among what QEMU has open.
 Result<UniqueFd> open_ram(pid_t qemu, uint64_t ram_bytes) {
@@ -32,32 +32,49 @@ Result<UniqueFd> open_ram(pid_t qemu, uint64_t ram_bytes) {
   return errorf("{} has no memory file of {} bytes open", directory, ram_bytes);
 }
 
-ExtentList holes_between(const ExtentList& extents, uint64_t from, uint64_t until) {
-  const Extent all{from, until - from};
-  return difference(std::span(&all, 1), extents);
+// Pages that differ and compress badly, like most of a real guest's. Written to the file, which is
+// quicker than page faults, and takes huge pages as those of the guest would.
+Status write_pages(int memory, Extent pages) {
+  constexpr uint64_t kPiece = 256 << 10;
+  std::vector<uint64_t> words(std::min(pages.length, kPiece) / sizeof(uint64_t));
+  for (uint64_t at = pages.offset; at < pages.end();) {
+    uint64_t length = std::min(kPiece, pages.end() - at);
+    for (uint64_t i = 0; i < length / sizeof(uint64_t); ++i)
+      words[i] = (at + i + 1) * 0x9e3779b97f4a7c15;
+    ssize_t written = ::pwrite(memory, words.data(), length, static_cast<off_t>(at));
+    if (written < 0) return Error::from_errno("writing to the RAM", errno);
+    if (written % kPage != 0) return Error("half of a page was written");
+    at += static_cast<uint64_t>(written);
+  }
+  return ok_status();
+}
+
+Status fill_hole(int memory, Extent hole, uint64_t sparse_until) {
+  for (; hole.offset < std::min(hole.end(), sparse_until);
+       hole = {hole.offset + kPage, hole.length - kPage}) {
+    if (hole.offset / kPage % 2 == 0) VMHOP_TRY(write_pages(memory, {hole.offset, kPage}));
+  }
+  return write_pages(memory, hole);
 }
 
 }  // namespace
 
 Result<double> populate(pid_t qemu, uint64_t ram_bytes, uint64_t from) {
   VMHOP_ASSIGN(UniqueFd memory, open_ram(qemu, ram_bytes));
-  VMHOP_ASSIGN(RamRegion ram,
-               RamRegion::map({"ram", ram_bytes, kPage}, std::move(memory), Access::kReadWrite));
-  VMHOP_ASSIGN(ExtentList touched, ram.populated_extents());
-  // As in the guest's own mapping.
-  (void)::madvise(ram.alias(), ram_bytes, MADV_HUGEPAGE);
+  VMHOP_ASSIGN(UniqueFd mapped, memory.duplicate());
+  VMHOP_ASSIGN(RamRegion ram, RamRegion::map({"ram", ram_bytes, uint32_t{kPage}}, std::move(mapped),
+                                             Access::kRead));
+  VMHOP_ASSIGN(ExtentList populated, ram.populated_extents());
   uint64_t sparse_until = from + (ram_bytes - from) / 4;
-  for (const Extent& hole : holes_between(touched, from, ram_bytes)) {
-    for (uint64_t offset = hole.offset; offset < hole.end(); offset += kPage) {
-      if (offset < sparse_until && offset / kPage % 2 == 1) continue;
-      // Pages that differ and compress badly, like most of a real guest's.
-      auto* words = reinterpret_cast<uint64_t*>(ram.alias() + offset);
-      for (uint64_t i = 0; i < kPage / sizeof(uint64_t); ++i)
-        words[i] = (offset + i + 1) * 0x9e3779b97f4a7c15;
-    }
+  uint64_t at = from;
+  populated.push_back({ram_bytes, 0});
+  for (const Extent& extent : populated) {
+    if (extent.offset > at)
+      VMHOP_TRY(fill_hole(memory.get(), {at, extent.offset - at}, sparse_until));
+    at = std::max(at, extent.end());
   }
-  VMHOP_ASSIGN(ExtentList extents, ram.populated_extents());
-  return static_cast<double>(total_length(extents)) / static_cast<double>(ram_bytes);
+  VMHOP_ASSIGN(populated, ram.populated_extents());
+  return static_cast<double>(total_length(populated)) / static_cast<double>(ram_bytes);
 }
 
 Status warm_free_memory(uint64_t bytes) {

@@ -69,7 +69,7 @@ class QemuMover final : public Mover {
     return ok_status();
   }
 
-  Result<Move> relocate() override {
+  Result<Move> relocate(Until until) override {
     // What preparing the guest made: a stop and a cont.
     while (source_monitor_->take_event()) {
     }
@@ -80,6 +80,10 @@ class QemuMover final : public Mover {
     for (;;) {
       VMHOP_TRY(take_events());
       if (seen_.source_completed && seen_.destination_completed && seen_.resumed) return move_;
+      if (until == Until::kResumed && seen_.stopped && seen_.resumed) {
+        move_.completed = move_.resumed;
+        return move_;
+      }
       if (Clock::now() > give_up) return give_up_moving();
       std::array<pollfd, 2> monitors = {pollfd{source_monitor_->fd(), POLLIN, 0},
                                         pollfd{destination_monitor_->fd(), POLLIN, 0}};
@@ -93,6 +97,7 @@ class QemuMover final : public Mover {
   struct Seen {
     bool source_completed = false;
     bool destination_completed = false;
+    bool stopped = false;
     bool resumed = false;
     bool switched = false;
   };
@@ -128,7 +133,10 @@ class QemuMover final : public Mover {
   }
 
   Status take_from_source(const QmpEvent& event) {
-    if (event.name == "STOP") move_.stopped = when(event);
+    if (event.name == "STOP") {
+      seen_.stopped = true;
+      move_.stopped = when(event);
+    }
     if (event.name != "MIGRATION") return ok_status();
     std::string status = text_of(event.data, "status");
     if (status == "failed") return Error("QEMU's migration failed at the source");

@@ -4,7 +4,6 @@
 #include <thread>
 
 #include "bench/costs.h"
-#include "bench/movers.h"
 #include "bench/populate.h"
 
 namespace vmhop::bench {
@@ -23,6 +22,7 @@ constexpr auto kSteady = 1s;
 constexpr auto kStep = 20ms;
 constexpr double kRecovered = 0.95;
 constexpr double kLeastPopulated = 0.75;
+constexpr uint64_t kRestMib = 1024;  // all that is no guest's RAM
 
 // The guest stands still meanwhile: what it touches first is its own then.
 Status fill_ram(Mover& mover, pid_t qemu, const RoundSpec& spec, uint64_t from) {
@@ -31,6 +31,30 @@ Status fill_ram(Mover& mover, pid_t qemu, const RoundSpec& spec, uint64_t from) 
   VMHOP_TRY(mover.source_monitor().execute("cont"));
   if (populated >= kLeastPopulated) return ok_status();
   return errorf("only {:.0f} % of the RAM are populated", populated * 100);
+}
+
+Result<uint64_t> available_mib() {
+  VMHOP_ASSIGN(std::string text, read_file("/proc/meminfo", 1 << 16));
+  constexpr std::string_view kAvailable = "MemAvailable:";
+  size_t at = text.find(kAvailable);
+  if (at == std::string::npos) return Error("/proc/meminfo has no MemAvailable");
+  return std::strtoull(text.c_str() + at + kAvailable.size(), nullptr, 10) / 1024;
+}
+
+// Both hosts share this machine's memory: the guest is in it twice once it is drained, and somewhat
+// more than once where its relocation is broken off. What the last round had may take a moment to
+// be free again.
+Status require_memory(uint64_t ram_mib, Until until) {
+  uint64_t twice = until == Until::kDrained ? ram_mib : ram_mib / 4;
+  uint64_t needed = ram_mib + twice + kRestMib;
+  for (auto give_up = within(20s);; std::this_thread::sleep_for(200ms)) {
+    VMHOP_ASSIGN(uint64_t available, available_mib());
+    if (available >= needed) return ok_status();
+    if (Clock::now() > give_up) {
+      return errorf("it takes {} MiB of memory, and this machine has {} MiB available", needed,
+                    available);
+    }
+  }
 }
 
 struct Timeline {
@@ -69,13 +93,17 @@ Figures figures_of(const Move& move, const Costs& costs, const std::string& mode
   figures.wire_mib = costs.wire_mib;
   figures.source_cpu_s = costs.cpu_s[0];
   figures.destination_cpu_s = costs.cpu_s[1];
-  if (mode == "vmhop") figures.overhead_mib = std::max(costs.vmhop_mib[0], costs.vmhop_mib[1]);
+  if (mode != "vmhop") return figures;
+  figures.overhead_mib = std::max(costs.vmhop_mib[0], costs.vmhop_mib[1]);
+  figures.page_tables_mib =
+      std::max(costs.vmhop_page_tables_mib[0], costs.vmhop_page_tables_mib[1]);
   return figures;
 }
 
 }  // namespace
 
 Result<Figures> run_round(const RoundSpec& spec) {
+  VMHOP_TRY(require_memory(spec.workload.ram_mib, spec.until));
   VMHOP_ASSIGN(auto network, lab::Network::create());
   VMHOP_ASSIGN(auto source, lab::VmhopHost::create(*network, "source", spec.vmhop));
   VMHOP_ASSIGN(auto destination, lab::VmhopHost::create(*network, "destination", spec.vmhop));
@@ -97,14 +125,23 @@ Result<Figures> run_round(const RoundSpec& spec) {
   VMHOP_TRY(console->attach(destination.place().console, within(10s)));
   VMHOP_TRY(workload->start_load(*network));
 
+  bool has_work = workload->rate(*console) != nullptr;
   std::this_thread::sleep_for(kWarmUp);
+  if (spec.until == Until::kResumed) {
+    VMHOP_ASSIGN(Move move, mover->relocate(spec.until));
+    if (!move.moved) return Figures{};
+    Figures figures;
+    figures.blackout_ms = lab::milliseconds(move.resumed - move.stopped);
+    return figures;
+  }
+
   Timeline when;
   when.baseline_from = Clock::now();
-  std::this_thread::sleep_for(kBaseline);
+  if (has_work) std::this_thread::sleep_for(kBaseline);
   VMHOP_ASSIGN(auto meter, CostMeter::start(*network, source, destination));
-  VMHOP_ASSIGN(when.move, mover->relocate());
+  VMHOP_ASSIGN(when.move, mover->relocate(spec.until));
   VMHOP_ASSIGN(Costs costs, meter->stop());
-  std::this_thread::sleep_for(kAfterwards);
+  if (has_work) std::this_thread::sleep_for(kAfterwards);
   when.ended = Clock::now();
 
   Figures figures = figures_of(when.move, costs, spec.mode);

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "bench/figures.h"
+#include "bench/movers.h"
 #include "bench/workload.h"
 
 namespace vmhop::bench {
@@ -13,8 +14,11 @@ struct RoundSpec {
   std::string link;  // "unlimited" or a rate of tc's, "1gbit"
   WorkloadSpec workload;
   std::string vmhop;  // the program
+  Until until = Until::kDrained;
 };
 
+// Followed to kResumed only, it has a blackout and no other figure. An error where this machine has
+// too little memory for it.
 Result<Figures> run_round(const RoundSpec& spec);
 
 }  // namespace vmhop::bench

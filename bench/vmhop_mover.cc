@@ -33,12 +33,13 @@ class VmhopMover final : public Mover {
     return ok_status();
   }
 
-  Result<Move> relocate() override {
+  Result<Move> relocate(Until until) override {
     Move move;
     move.asked = Clock::now();
     // Plain against plain. (The session, device state included, is encrypted all the same.)
     VMHOP_ASSIGN(lab::Process relocating,
                  source_.relocate(kVm, destination_.endpoint(), {"--plain-data"}));
+    if (until == Until::kResumed) return follow_to_resume(move);
     VMHOP_ASSIGN(lab::Finished finished, lab::finish(relocating, within(300s)));
     if (!finished.status.clean()) return Error("vmhop relocate: " + finished.describe());
     VMHOP_ASSIGN(auto blackout, lab::read_blackout(*source_monitor_, *destination_monitor_));
@@ -50,6 +51,23 @@ class VmhopMover final : public Mover {
   }
 
  private:
+  Result<Move> follow_to_resume(Move move) {
+    while (move.resumed == Clock::time_point{}) {
+      VMHOP_ASSIGN(QmpEvent event, destination_monitor_->next_event(60s));
+      if (event.name == "RESUME") move.resumed = when(event);
+    }
+    // It has told all that it had to; the last one counts, as the guest was stopped before.
+    while (auto event = source_monitor_->next_event(200ms)) {
+      if (event->name == "STOP") move.stopped = when(*event);
+    }
+    move.completed = move.resumed;
+    return move;
+  }
+
+  static Clock::time_point when(const QmpEvent& event) {
+    return lab::to_steady(std::chrono::nanoseconds(event.timestamp_ns));
+  }
+
   const lab::VmhopHost& source_;
   const lab::VmhopHost& destination_;
   std::optional<lab::Process> running_;

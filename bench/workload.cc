@@ -122,15 +122,19 @@ uint64_t tsc_khz() {
   return static_cast<uint64_t>(ticks / lab::milliseconds(Clock::now() - since));
 }
 
+// Of the RAM of a large guest: it takes seconds to write a GiB, and its addresses end below 3 GiB.
+constexpr uint64_t kMostWrittenMib = 1024;
+
 // The bare-metal guest: rewrites half of its RAM in random order at a rate, or (rate 0) touches
 // nothing and spins, since it runs where it may not halt.
 class Writer final : public Workload {
  public:
-  Writer(uint64_t ram_mib, uint64_t mib_per_second) : writes_(mib_per_second > 0) {
+  Writer(uint64_t ram_mib, uint64_t mib_per_second)
+      : written_mib_(std::min(ram_mib / 2, kMostWrittenMib)), writes_(mib_per_second > 0) {
     guest_.kernel = VMHOP_LAB_BAREMETAL;
     guest_.ram_mib = ram_mib;
     guest_.name = kName;
-    guest_.arguments = fmt::format("mode=random mib={} rate={} tsc_khz={}", ram_mib / 2,
+    guest_.arguments = fmt::format("mode=random mib={} rate={} tsc_khz={}", written_mib_,
                                    mib_per_second * kPagesPerMib, tsc_khz());
   }
 
@@ -141,7 +145,7 @@ class Writer final : public Workload {
     auto ready = console.wait_for_prefix("BM READY ", within(120s));
     return ready ? ok_status() : Status(ready.error());
   }
-  uint64_t fill_from() const override { return guest_.ram_mib / 2 << 20; }
+  uint64_t fill_from() const override { return written_mib_ << 20; }
 
   Status start_load(const lab::Network& /*network*/) override { return ok_status(); }
   Rate rate(const lab::GuestConsole& console) const override {
@@ -168,6 +172,7 @@ class Writer final : public Workload {
 
  private:
   lab::BaremetalGuest guest_;
+  uint64_t written_mib_;
   bool writes_;
 };
 

@@ -3,7 +3,6 @@
 #include <poll.h>
 
 #include <algorithm>
-#include <optional>
 #include <sstream>
 
 namespace vmhop::lab {
@@ -66,6 +65,21 @@ double Throughput::bytes_per_second(Clock::time_point from, Clock::time_point to
   std::lock_guard lock(mutex_);
   if (samples_.empty() || to <= from) return 0;
   return (received_at(to) - received_at(from)) / seconds_between(from, to);
+}
+
+std::optional<Throughput::Span> Throughput::busy_span(Clock::time_point from, Clock::time_point to,
+                                                      double bytes) const {
+  std::lock_guard lock(mutex_);
+  std::optional<Span> span;
+  for (size_t i = 1; i < samples_.size(); ++i) {
+    const Sample& before = samples_[i - 1];
+    const Sample& sample = samples_[i];
+    if (before.at < from || sample.at > to) continue;
+    if (static_cast<double>(sample.received - before.received) <= bytes) continue;
+    if (!span) span = Span{before.at, sample.at};
+    span->to = sample.at;
+  }
+  return span;
 }
 
 }  // namespace vmhop::lab

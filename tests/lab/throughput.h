@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -25,6 +26,14 @@ class Throughput {
 
   // Mean bytes a second; what lies between two samples is taken as even. 0 without samples there.
   double bytes_per_second(Clock::time_point from, Clock::time_point to) const;
+
+  struct Span {
+    Clock::time_point from;
+    Clock::time_point to;
+  };
+  // From the first to the last of the samples between two moments by which more than so many bytes
+  // had come since the one before; none if there are none.
+  std::optional<Span> busy_span(Clock::time_point from, Clock::time_point to, double bytes) const;
 
  private:
   struct Sample {

@@ -1,0 +1,74 @@
+#include "bench/plan.h"
+
+#include <numeric>
+
+namespace vmhop::bench {
+namespace {
+
+// Of a GiB. Precopy goes once, as it is the slowest where it does not converge, and over the shaped
+// link only where a goal is about that.
+Turns usual_turns(const std::string& workload, const std::string& link, unsigned rounds) {
+  Turns turns;
+  for (const char* mode : {"vmhop", "postcopy", "preempt"})
+    turns.push_back({workload, link, mode, 1024, rounds});
+  if (link == "unlimited" || workload == "writer")
+    turns.push_back({workload, link, "precopy", 1024, 1});
+  return turns;
+}
+
+// Blackouts only, and without precopy, which would have to move all of it first.
+Turns large_turns(const std::string& workload, unsigned rounds) {
+  Turns turns;
+  for (const char* mode : {"vmhop", "postcopy", "preempt"})
+    turns.push_back({workload, "unlimited", mode, 8192, rounds, Until::kResumed});
+  return turns;
+}
+
+// ... and of little RAM beside it.
+Turns sizes_turns() {
+  constexpr unsigned kRounds = 5;
+  Turns turns = large_turns("idle", 3);
+  turns[0].rounds = kRounds;
+  turns.push_back({"idle", "unlimited", "vmhop", 512, kRounds, Until::kResumed});
+  return turns;
+}
+
+}  // namespace
+
+std::vector<Turns> make_plan(const Matrix& matrix) {
+  std::vector<Turns> plan;
+  if (matrix.rounds == 0) return plan;
+  for (const auto& workload : matrix.workloads) {
+    for (const auto& link : matrix.links) {
+      Turns turns;
+      for (uint64_t ram_mib : matrix.ram_mib) {
+        for (const auto& mode : matrix.modes)
+          turns.push_back({workload, link, mode, ram_mib, matrix.rounds, matrix.until});
+      }
+      plan.push_back(std::move(turns));
+    }
+  }
+  return plan;
+}
+
+// (*cache*, when it is there, goes where *web* is; there are five minutes for it.)
+std::vector<Turns> quick_plan() {
+  std::vector<Turns> plan;
+  for (const char* workload : {"web", "writer", "idle"})
+    plan.push_back(usual_turns(workload, "unlimited", 3));
+  for (const char* workload : {"web", "writer"})
+    plan.push_back(usual_turns(workload, "1gbit", 2));
+  plan.push_back(sizes_turns());
+  plan.push_back(large_turns("writer", 2));
+  plan.push_back(large_turns("web", 1));
+  return plan;
+}
+
+unsigned rounds_in(const std::vector<Turns>& plan) {
+  return std::accumulate(plan.begin(), plan.end(), 0U, [](unsigned sum, const Turns& turns) {
+    return std::accumulate(turns.begin(), turns.end(), sum,
+                           [](unsigned more, const CellPlan& cell) { return more + cell.rounds; });
+  });
+}
+
+}  // namespace vmhop::bench

@@ -1,0 +1,21 @@
+// How fast precaching moves a guest's pages, beside iperf3 on the same link.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "backend/base/result.h"
+
+namespace vmhop::bench {
+
+// Payload, in MB a second.
+struct LinkRates {
+  double vmhop;
+  double iperf3;
+};
+
+// One after the other in one lab. The guest is paused, so that its CPU does not compete, and none
+// of its pages is asked for by a fault: all are precached. `vmhop` is the program.
+Result<LinkRates> measure_throughput(const std::string& link, const std::string& vmhop);
+
+}  // namespace vmhop::bench
