@@ -1,7 +1,8 @@
 // vmhop and the ways to migrate of the stock QEMU, side by side: the same guests under the same
 // load over the same link, in turns in one run. docs/performance.md explains the figures.
 //
-//   compare [--quick] [--workload NAME…] [--rate RATE…] [--mode NAME…] [--rounds N] [--json]
+//   compare [--quick] [--workload NAME…] [--rate RATE…] [--mode NAME…] [--rounds N]
+//           [--plot DIR] [--json]
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -12,6 +13,7 @@
 #include "bench/figures.h"
 #include "bench/movers.h"
 #include "bench/round.h"
+#include "bench/throughput_picture.h"
 
 namespace vmhop::bench {
 namespace {
@@ -24,6 +26,7 @@ struct Options {
   uint64_t ram_mib = 1024;
   uint64_t writer_mib_per_second = 200;
   std::string vmhop = VMHOP_LAB_PROGRAM;
+  std::string plots;  // a directory, or none
   bool json = false;
 };
 
@@ -61,6 +64,14 @@ void measure(Cell& cell, const Options& options, unsigned round, unsigned& faile
   cell.rounds.push_back(*figures);
 }
 
+// What is lost with a picture is the picture only.
+void draw_throughput(const std::vector<Cell>& modes, const std::string& directory) {
+  auto picture = throughput_picture(modes);
+  if (!picture) return;
+  if (auto drawn = draw(*picture, directory); !drawn)
+    fmt::print(stderr, "compare: {}: {}\n", picture->name, drawn.error().message());
+}
+
 int compare(const Options& options) {
   std::vector<Cell> cells;
   unsigned failed = 0;
@@ -73,6 +84,7 @@ int compare(const Options& options) {
         for (Cell& cell : modes)
           measure(cell, options, round, failed);
       }
+      if (!options.plots.empty()) draw_throughput(modes, options.plots);
       cells.insert(cells.end(), modes.begin(), modes.end());
     }
   }
@@ -116,8 +128,16 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--vmhop", options.vmhop, "The vmhop to measure, if not this build's")
       ->check(CLI::ExistingFile);
+  app.add_option("--plot", options.plots,
+                 "Draws throughput around the switch into this directory, a picture for each "
+                 "workload and link: of each mode the round with the middle lost_s");
   app.add_flag("--json", options.json, "One JSON object a line: all medians, then the goals");
   CLI11_PARSE(app, argc, argv);
   if (quick) make_quick(options);
+  auto drawable = options.plots.empty() ? vmhop::ok_status() : check_gnuplot();
+  if (!drawable) {
+    fmt::print(stderr, "compare: {}\n", drawable.error().message());
+    return 1;
+  }
   return compare(options);
 }

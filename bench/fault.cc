@@ -1,12 +1,13 @@
 // What one fault costs, from the guest's touch to its resume: vmhop's pager beside the floor, which
 // is a userfaultfd handler and a TCP round trip with nothing else to do. All by turns in one run.
 //
-//   fault [--rounds N] [--faults N] [--json]
+//   fault [--rounds N] [--faults N] [--plot DIR] [--json]
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "bench/fault_handlers.h"
+#include "bench/latency_picture.h"
 
 namespace vmhop::bench {
 namespace {
@@ -116,7 +117,16 @@ void print(const Figures& figures, const nlohmann::json& report) {
       report["p50_ratio"].get<double>(), report["p99_ratio"].get<double>());
 }
 
-Status run(uint64_t rounds, uint64_t faults, bool as_json) {
+Status draw_latencies(const Figures& figures, const std::string& directory) {
+  return draw(latency_picture({{"pager", figures.alone},
+                               {"pager, while precaching", figures.precaching},
+                               {"floor, asleep in poll()", figures.sleeping_floor},
+                               {"floor, spinning first", figures.spinning_floor}}),
+              directory);
+}
+
+Status run(uint64_t rounds, uint64_t faults, const std::string& plots, bool as_json) {
+  if (!plots.empty()) VMHOP_TRY(check_gnuplot());
   VMHOP_ASSIGN(Figures figures, measure(rounds, faults));
   double floor =
       std::min(quantile(figures.sleeping_floor, 0.5), quantile(figures.spinning_floor, 0.5));
@@ -137,7 +147,7 @@ Status run(uint64_t rounds, uint64_t faults, bool as_json) {
       {"rest_us", alone - staged}};
   print(figures, report);
   if (as_json) fmt::print("{}\n", report.dump());
-  return ok_status();
+  return plots.empty() ? ok_status() : draw_latencies(figures, plots);
 }
 
 }  // namespace
@@ -148,15 +158,17 @@ int main(int argc, char** argv) {
   uint64_t rounds = 5;
   uint64_t faults = 4000;
   bool json = false;
+  std::string plots;
   app.add_option("--rounds", rounds, "Turns of each way")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
   app.add_option("--faults", faults, "Faults in each turn")
       ->check(CLI::Range(10, 30000))
       ->capture_default_str();
+  app.add_option("--plot", plots, "Draws the distribution of the latencies into this directory");
   app.add_flag("--json", json, "End with one line of JSON");
   CLI11_PARSE(app, argc, argv);
-  if (auto done = vmhop::bench::run(rounds, faults, json); !done) {
+  if (auto done = vmhop::bench::run(rounds, faults, plots, json); !done) {
     fmt::print(stderr, "fault: {}\n", done.error().message());
     return 1;
   }

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "bench/series.h"
+
 namespace vmhop::bench {
 
 // Each is empty where it does not exist: an idle guest has no throughput, a precopy that never
@@ -22,6 +24,10 @@ struct Figures {
   std::optional<double> source_cpu_s;  // of all processes there but the guest's own virtual CPUs
   std::optional<double> destination_cpu_s;
   std::optional<double> overhead_mib;  // anonymous memory of vmhop's processes, the fuller side
+
+  // MiB a second, from before the command on; 0 is RESUME at the destination, or when it was given
+  // up. Without values where `before` is.
+  Series throughput;
 };
 
 struct Figure {

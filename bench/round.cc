@@ -21,6 +21,8 @@ constexpr auto kAfterwards = 4s;
 // Throughput counts as back when it was for so long.
 constexpr auto kSteady = 1s;
 constexpr auto kStep = 20ms;
+// Of the throughput over time: no finer than it is sampled, with something to average.
+constexpr auto kSeriesStep = 50ms;
 constexpr double kRecovered = 0.95;
 constexpr double kLeastPopulated = 0.75;
 
@@ -55,6 +57,7 @@ void take_work(const Workload::Rate& rate, const Timeline& when, Figures& figure
   // Not back while somebody watched: "at least so long".
   if (when.move.moved) figures.recovered_s = std::max(0.0, seconds_between(from, back));
   if (!when.move.moved) back = from;
+  figures.throughput = in_steps(rate, {from, when.baseline_from, when.ended}, kSeriesStep);
   figures.lost_s =
       (1 - rate(when.move.asked, back) / before) * seconds_between(when.move.asked, back);
 }

@@ -1,12 +1,12 @@
 // What a guest is busy with while it is relocated, and how much of it gets done.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "backend/base/result.h"
+#include "bench/series.h"
 #include "tests/lab/clock.h"
 #include "tests/lab/guest_console.h"
 #include "tests/lab/network.h"
@@ -23,7 +23,7 @@ struct WorkloadSpec {
 class Workload {
  public:
   // Between two moments: MiB a second, to clients or rewritten.
-  using Rate = std::function<double(lab::Clock::time_point, lab::Clock::time_point)>;
+  using Rate = RateBetween;
 
   virtual ~Workload() = default;
 
