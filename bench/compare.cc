@@ -110,8 +110,8 @@ int main(int argc, char** argv) {
   Options options;
   bool quick = false;
   app.add_flag("--quick", quick, "The fixed small matrix; overrides what chooses another one");
-  app.add_option("--workload", options.workloads, "What the guest does: web, writer, idle")
-      ->check(CLI::IsMember({"web", "writer", "idle"}))
+  app.add_option("--workload", options.workloads, "What the guest does: web, cache, writer, idle")
+      ->check(CLI::IsMember(all_workloads()))
       ->capture_default_str();
   app.add_option("--rate", options.links, "Links: unlimited, or a rate as tc takes it")
       ->capture_default_str();

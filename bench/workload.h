@@ -15,7 +15,7 @@
 namespace vmhop::bench {
 
 struct WorkloadSpec {
-  std::string name;  // "web", "writer" or "idle"
+  std::string name;  // of all_workloads()
   uint64_t ram_mib = 1024;
   uint64_t writer_mib_per_second = 200;
 };
@@ -44,6 +44,9 @@ class Workload {
   // Ends the load: whether all went well for the clients.
   virtual Status stop_load() = 0;
 };
+
+// "web", "cache", "writer", "idle".
+const std::vector<std::string>& all_workloads();
 
 // `directory` is a scratch directory of the lab.
 Result<std::unique_ptr<Workload>> make_workload(const WorkloadSpec& spec,
