@@ -115,8 +115,11 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--rate", options.links, "Links: unlimited, or a rate as tc takes it")
       ->capture_default_str();
-  app.add_option("--mode", options.modes, "vmhop, precopy, postcopy, preempt")
-      ->check(CLI::IsMember(all_modes()))
+  std::vector<std::string> modes = all_modes();
+  modes.insert(modes.end(), encrypted_modes().begin(), encrypted_modes().end());
+  app.add_option("--mode", options.modes,
+                 "vmhop, precopy, postcopy, preempt; with -tls after it page data is encrypted")
+      ->check(CLI::IsMember(modes))
       ->capture_default_str();
   app.add_option("--rounds", options.rounds, "Relocations of each kind")->capture_default_str();
   app.add_option("--mib", options.ram_mib, "The guest's RAM in MiB")

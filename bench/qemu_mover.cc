@@ -1,7 +1,9 @@
 #include <poll.h>
 
 #include <array>
+#include <fstream>
 #include <optional>
+#include <random>
 
 #include "bench/movers.h"
 #include "cli/json_access.h"
@@ -32,15 +34,32 @@ std::vector<std::string> with_shared_ram(std::vector<std::string> command, uint6
   return command;
 }
 
+// A key that both sides find in their own directory, as QEMU's tls-creds-psk reads it.
+constexpr const char* kCredentials = "tls";
+Status write_key(const lab::VmhopHost& host, const std::string& key) {
+  std::ofstream file(host.directory() + "/keys.psk");
+  file << "qemu:" << key << "\n" << std::flush;
+  return file ? ok_status() : Error("cannot write QEMU's TLS key");
+}
+
+std::string random_key() {
+  std::random_device random;
+  std::string key;
+  while (key.size() < 64)
+    key += fmt::format("{:08x}", random());
+  return key;
+}
+
 class QemuMover final : public Mover {
  public:
-  QemuMover(QemuMode mode, const lab::VmhopHost& source, const lab::VmhopHost& destination,
-            uint64_t ram_mib)
-      : mode_(mode), source_(source), destination_(destination), ram_mib_(ram_mib) {}
+  QemuMover(QemuMode mode, PageData data, const lab::VmhopHost& source,
+            const lab::VmhopHost& destination, uint64_t ram_mib)
+      : mode_(mode), data_(data), source_(source), destination_(destination), ram_mib_(ram_mib) {}
 
   Result<pid_t> start_source(const GuestCommand& guest) override {
-    VMHOP_ASSIGN(running_,
-                 source_.start_program(with_shared_ram(guest(source_.place()), ram_mib_)));
+    auto command = with_shared_ram(guest(source_.place()), ram_mib_);
+    VMHOP_TRY(add_credentials(command, "client,username=qemu", source_));
+    VMHOP_ASSIGN(running_, source_.start_program(command));
     auto monitor = source_.monitor(within(30s));
     if (!monitor) return monitor.error().with(running_->err());
     source_monitor_ = std::move(*monitor);
@@ -52,6 +71,7 @@ class QemuMover final : public Mover {
 
   Status prepare_destination(const GuestCommand& guest) override {
     auto command = with_shared_ram(guest(destination_.place()), ram_mib_);
+    VMHOP_TRY(add_credentials(command, "server", destination_));
     command.insert(command.end(), {"-incoming", "defer"});
     VMHOP_ASSIGN(receiving_, destination_.start_program(command));
     auto monitor = destination_.monitor(within(30s));
@@ -95,6 +115,16 @@ class QemuMover final : public Mover {
     return fmt::format("tcp:{}:{}", endpoint.substr(0, endpoint.rfind(':')), kPort);
   }
 
+  Status add_credentials(std::vector<std::string>& command, const std::string& endpoint,
+                         const lab::VmhopHost& host) const {
+    if (data_ == PageData::kPlain) return ok_status();
+    VMHOP_TRY(write_key(host, key_));
+    command.emplace_back("-object");
+    command.push_back(fmt::format("tls-creds-psk,id={},dir={},endpoint={}", kCredentials,
+                                  host.directory(), endpoint));
+    return ok_status();
+  }
+
   // QEMU's defaults but for the mode, and no limit to the bandwidth.
   Status configure(QmpClient& monitor) const {
     json capabilities = json::array({{{"capability", "events"}, {"state", true}}});
@@ -105,7 +135,9 @@ class QemuMover final : public Mover {
       capabilities.push_back({{"capability", "postcopy-preempt"}, {"state", true}});
     }
     VMHOP_TRY(monitor.execute("migrate-set-capabilities", {{"capabilities", capabilities}}));
-    VMHOP_TRY(monitor.execute("migrate-set-parameters", {{"max-bandwidth", kUnlimited}}));
+    json parameters = {{"max-bandwidth", kUnlimited}};
+    if (data_ == PageData::kEncrypted) parameters["tls-creds"] = kCredentials;
+    VMHOP_TRY(monitor.execute("migrate-set-parameters", parameters));
     return ok_status();
   }
 
@@ -165,6 +197,8 @@ class QemuMover final : public Mover {
   }
 
   QemuMode mode_;
+  PageData data_;
+  std::string key_ = random_key();
   const lab::VmhopHost& source_;
   const lab::VmhopHost& destination_;
   uint64_t ram_mib_;
@@ -178,9 +212,9 @@ class QemuMover final : public Mover {
 
 }  // namespace
 
-std::unique_ptr<Mover> make_qemu_mover(QemuMode mode, const lab::VmhopHost& source,
+std::unique_ptr<Mover> make_qemu_mover(QemuMode mode, PageData data, const lab::VmhopHost& source,
                                        const lab::VmhopHost& destination, uint64_t ram_mib) {
-  return std::make_unique<QemuMover>(mode, source, destination, ram_mib);
+  return std::make_unique<QemuMover>(mode, data, source, destination, ram_mib);
 }
 
 }  // namespace vmhop::bench

@@ -72,7 +72,8 @@ Figures figures_of(const Move& move, const Costs& costs, const std::string& mode
   figures.wire_mib = costs.wire_mib;
   figures.source_cpu_s = costs.cpu_s[0];
   figures.destination_cpu_s = costs.cpu_s[1];
-  if (mode == "vmhop") figures.overhead_mib = std::max(costs.vmhop_mib[0], costs.vmhop_mib[1]);
+  if (base_mode(mode) == "vmhop")
+    figures.overhead_mib = std::max(costs.vmhop_mib[0], costs.vmhop_mib[1]);
   return figures;
 }
 

@@ -15,8 +15,8 @@ constexpr const char* kVm = "vm";
 
 class VmhopMover final : public Mover {
  public:
-  VmhopMover(const lab::VmhopHost& source, const lab::VmhopHost& destination)
-      : source_(source), destination_(destination) {}
+  VmhopMover(PageData data, const lab::VmhopHost& source, const lab::VmhopHost& destination)
+      : data_(data), source_(source), destination_(destination) {}
 
   Result<pid_t> start_source(const GuestCommand& guest) override {
     VMHOP_ASSIGN(running_, source_.run(kVm, guest(source_.place())));
@@ -36,9 +36,10 @@ class VmhopMover final : public Mover {
   Result<Move> relocate() override {
     Move move;
     move.asked = Clock::now();
-    // Plain against plain. (The session, device state included, is encrypted all the same.)
-    VMHOP_ASSIGN(lab::Process relocating,
-                 source_.relocate(kVm, destination_.endpoint(), {"--plain-data"}));
+    // (The session, device state included, is encrypted all the same.)
+    std::vector<std::string> options;
+    if (data_ == PageData::kPlain) options.emplace_back("--plain-data");
+    VMHOP_ASSIGN(lab::Process relocating, source_.relocate(kVm, destination_.endpoint(), options));
     VMHOP_ASSIGN(lab::Finished finished, lab::finish(relocating, within(300s)));
     if (!finished.status.clean()) return Error("vmhop relocate: " + finished.describe());
     VMHOP_ASSIGN(auto blackout, lab::read_blackout(*source_monitor_, *destination_monitor_));
@@ -50,6 +51,7 @@ class VmhopMover final : public Mover {
   }
 
  private:
+  PageData data_;
   const lab::VmhopHost& source_;
   const lab::VmhopHost& destination_;
   std::optional<lab::Process> running_;
@@ -60,9 +62,9 @@ class VmhopMover final : public Mover {
 
 }  // namespace
 
-std::unique_ptr<Mover> make_vmhop_mover(const lab::VmhopHost& source,
+std::unique_ptr<Mover> make_vmhop_mover(PageData data, const lab::VmhopHost& source,
                                         const lab::VmhopHost& destination) {
-  return std::make_unique<VmhopMover>(source, destination);
+  return std::make_unique<VmhopMover>(data, source, destination);
 }
 
 }  // namespace vmhop::bench
