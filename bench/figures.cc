@@ -97,12 +97,13 @@ std::optional<double> Cell::median(Value value) const {
 }
 
 void print_table(const std::vector<Cell>& cells) {
-  fmt::print("{:<8} {:<10} {:<9} {:>2}", "workload", "link", "mode", "n");
+  fmt::print("{:<8} {:<10} {:<12} {:>2}", "workload", "link", "mode", "n");
   for (const Figure& figure : all_figures())
     fmt::print(" {:>12}", figure.name);
   fmt::print("\n");
   for (const Cell& cell : cells) {
-    fmt::print("{:<8} {:<10} {:<9} {:>2}", cell.workload, cell.link, cell.mode, cell.rounds.size());
+    fmt::print("{:<8} {:<10} {:<12} {:>2}", cell.workload, cell.link, cell.mode,
+               cell.rounds.size());
     for (const Figure& figure : all_figures())
       fmt::print(" {:>12}", shown(cell.median(figure.value), figure.decimals));
     fmt::print("\n");

@@ -41,7 +41,11 @@ class Mover {
   virtual Result<Move> relocate() = 0;
 };
 
-enum class PageData { kPlain, kEncrypted };
+enum class PageData {
+  kPlain,
+  kEncrypted,
+  kByRdma,  // plain, too; between hosts with such a device
+};
 
 // Both hosts must outlive the mover. `mode` is one of all_modes() or encrypted_modes().
 std::unique_ptr<Mover> make_mover(const std::string& mode, const lab::VmhopHost& source,

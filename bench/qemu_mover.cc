@@ -111,13 +111,15 @@ class QemuMover final : public Mover {
   };
 
   std::string uri() const {
+    if (data_ == PageData::kByRdma)
+      return fmt::format("rdma:{}:{}", destination_.rdma_address(), kPort);
     std::string endpoint = destination_.endpoint();
     return fmt::format("tcp:{}:{}", endpoint.substr(0, endpoint.rfind(':')), kPort);
   }
 
   Status add_credentials(std::vector<std::string>& command, const std::string& endpoint,
                          const lab::VmhopHost& host) const {
-    if (data_ == PageData::kPlain) return ok_status();
+    if (data_ != PageData::kEncrypted) return ok_status();
     VMHOP_TRY(write_key(host, key_));
     command.emplace_back("-object");
     command.push_back(fmt::format("tls-creds-psk,id={},dir={},endpoint={}", kCredentials,

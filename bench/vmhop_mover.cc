@@ -28,7 +28,9 @@ class VmhopMover final : public Mover {
   QmpClient& source_monitor() override { return *source_monitor_; }
 
   Status prepare_destination(const GuestCommand& guest) override {
-    VMHOP_ASSIGN(receiving_, destination_.receive(kVm, guest(destination_.place())));
+    std::vector<std::string> options;
+    if (data_ == PageData::kByRdma) options = {"--rdma-trusted"};
+    VMHOP_ASSIGN(receiving_, destination_.receive(kVm, guest(destination_.place()), options));
     VMHOP_ASSIGN(destination_monitor_, destination_.monitor(within(10s)));
     return ok_status();
   }
@@ -38,7 +40,8 @@ class VmhopMover final : public Mover {
     move.asked = Clock::now();
     // (The session, device state included, is encrypted all the same.)
     std::vector<std::string> options;
-    if (data_ == PageData::kPlain) options.emplace_back("--plain-data");
+    if (data_ == PageData::kPlain) options = {"--plain-data"};
+    if (data_ == PageData::kByRdma) options = {"--rdma-trusted", "--transport", "rdma"};
     VMHOP_ASSIGN(lab::Process relocating, source_.relocate(kVm, destination_.endpoint(), options));
     VMHOP_ASSIGN(lab::Finished finished, lab::finish(relocating, within(300s)));
     if (!finished.status.clean()) return Error("vmhop relocate: " + finished.describe());
