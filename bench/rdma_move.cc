@@ -1,7 +1,8 @@
 // vmhop's RDMA and QEMU's own, side by side: a bare-metal guest moves between two User Mode Linuxes
 // with Soft-RoCE, in turns in one run.
 //
-//   ci/rxe-lab --hosts 2 -- build/release/bench/rdma_move [--rounds N] [--mib N] [--json]
+//   ci/rxe-lab --hosts 2 -- build/release/bench/rdma_move [--workload NAME…] [--mode NAME…]
+//     [--rounds N] [--mib N] [--json]
 //
 // (with VMHOP_LAB_AGENT=build/release/tests/lab/vmhop-lab-agent)
 #include <stdlib.h>  // NOLINT(modernize-deprecated-headers): mkdtemp() is POSIX's
@@ -25,7 +26,12 @@ constexpr auto kPatience = 120s;
 constexpr auto kWarmUp = 1s;
 constexpr auto kBaseline = 3s;
 
+const std::vector<std::string> kWorkloads = {"idle", "writer"};
+const std::vector<std::string> kModes = {"vmhop-rdma", "precopy-rdma"};
+
 struct Options {
+  std::vector<std::string> workloads = kWorkloads;
+  std::vector<std::string> modes = kModes;
   unsigned rounds = 3;
   uint64_t ram_mib = 128;
   uint64_t writer_mib_per_second = 20;
@@ -124,8 +130,8 @@ bool measure(Cell& cell, const Options& options, unsigned round) {
 
 int run(const Options& options) {
   std::vector<Cell> cells;
-  for (const char* workload : {"idle", "writer"}) {
-    for (const char* mode : {"vmhop-rdma", "precopy-rdma"})
+  for (const auto& workload : options.workloads) {
+    for (const auto& mode : options.modes)
       cells.push_back({workload, "rxe", mode, options.ram_mib, {}});
   }
   bool all = true;
@@ -149,6 +155,12 @@ int main(int argc, char** argv) {
   using namespace vmhop::bench;
   CLI::App app("Relocates a bare-metal guest by vmhop's RDMA and by QEMU's, in turns");
   Options options;
+  app.add_option("--workload", options.workloads, "What the guest does: idle, writer")
+      ->check(CLI::IsMember(kWorkloads))
+      ->capture_default_str();
+  app.add_option("--mode", options.modes, "vmhop-rdma, precopy-rdma")
+      ->check(CLI::IsMember(kModes))
+      ->capture_default_str();
   app.add_option("--rounds", options.rounds, "Relocations of each kind")->capture_default_str();
   app.add_option("--mib", options.ram_mib, "The guest's RAM in MiB, of which it uses half")
       ->check(CLI::Range(64, 512))
