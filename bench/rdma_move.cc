@@ -114,12 +114,25 @@ Result<Figures> run_round(const Cell& cell, const Options& options) {
   return figures;
 }
 
+// A kernel in which a move failed may keep a process that waits for its RDMA device, and with it
+// the port that the next one needs.
+Status boot_again() {
+  for (const char* name : {"source", "destination"}) {
+    VMHOP_ASSIGN(auto host, lab::UmlHost::find(name));
+    VMHOP_TRY(host.kill());
+    VMHOP_TRY(host.boot(within(kPatience)));
+  }
+  return ok_status();
+}
+
 // A round that fails is told and left out: the others still say something.
 bool measure(Cell& cell, const Options& options, unsigned round) {
   auto figures = run_round(cell, options);
   if (!figures) {
     fmt::print(stderr, "rdma_move: {} {} round {}: {}\n", cell.workload, cell.mode, round + 1,
                figures.error().message());
+    if (auto booted = boot_again(); !booted)
+      fmt::print(stderr, "rdma_move: {}\n", booted.error().message());
     return false;
   }
   fmt::print(stderr, "{} {} round {}: blackout_ms {:.1f} total_s {:.2f}\n", cell.workload,
