@@ -2,8 +2,9 @@
 // load over the same link, in turns in one run; and vmhop's parts beside their floors.
 // docs/performance.md explains the figures.
 //
-//   compare --quick [--json]
-//   compare [--workload NAME…] [--rate RATE…] [--mode NAME…] [--mib N…] [--rounds N] [--json]
+//   compare --quick [--plot DIR] [--json]
+//   compare [--workload NAME…] [--rate RATE…] [--mode NAME…] [--mib N…] [--rounds N] [--plot DIR]
+//           [--json]
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -17,6 +18,7 @@
 #include "bench/progress.h"
 #include "bench/round.h"
 #include "bench/throughput.h"
+#include "bench/throughput_picture.h"
 
 namespace vmhop::bench {
 namespace {
@@ -28,6 +30,7 @@ struct Options {
   bool floors = false;
   uint64_t writer_mib_per_second = 200;
   std::string vmhop = VMHOP_LAB_PROGRAM;
+  std::string plots;  // a directory, or none
   bool json = false;
 };
 
@@ -59,6 +62,14 @@ void measure(Cell& cell, const CellPlan& plan, const Options& options, Progress&
   cell.rounds.push_back(*figures);
 }
 
+// What is lost with a picture is the picture only.
+void draw_throughput(const std::vector<Cell>& modes, const std::string& directory) {
+  auto picture = throughput_picture(modes);
+  if (!picture) return;
+  if (auto drawn = draw(*picture, directory); !drawn)
+    fmt::print(stderr, "compare: {}: {}\n", picture->name, drawn.error().message());
+}
+
 std::vector<Cell> relocate(const std::vector<Turns>& plan, const Options& options,
                            Progress& progress) {
   std::vector<Cell> cells;
@@ -74,6 +85,7 @@ std::vector<Cell> relocate(const std::vector<Turns>& plan, const Options& option
         if (round < turns[i].rounds) measure(taking[i], turns[i], options, progress);
       }
     }
+    if (!options.plots.empty()) draw_throughput(taking, options.plots);
     cells.insert(cells.end(), taking.begin(), taking.end());
   }
   return cells;
@@ -161,13 +173,16 @@ int main(int argc, char** argv) {
   bool blackout = false;
   app.add_flag("--quick", options.quick,
                "A fixed plan for all goals, half an hour; overrides what chooses another one");
-  app.add_option("--workload", matrix.workloads, "What the guest does: web, writer, idle")
-      ->check(CLI::IsMember({"web", "writer", "idle"}))
+  app.add_option("--workload", matrix.workloads, "What the guest does: web, cache, writer, idle")
+      ->check(CLI::IsMember(all_workloads()))
       ->capture_default_str();
   app.add_option("--rate", matrix.links, "Links: unlimited, or a rate as tc takes it")
       ->capture_default_str();
-  app.add_option("--mode", matrix.modes, "vmhop, precopy, postcopy, preempt")
-      ->check(CLI::IsMember(all_modes()))
+  std::vector<std::string> modes = all_modes();
+  modes.insert(modes.end(), encrypted_modes().begin(), encrypted_modes().end());
+  app.add_option("--mode", matrix.modes,
+                 "vmhop, precopy, postcopy, preempt; with -tls after it page data is encrypted")
+      ->check(CLI::IsMember(modes))
       ->capture_default_str();
   app.add_option("--rounds", matrix.rounds, "Relocations of each kind")->capture_default_str();
   app.add_option("--mib", matrix.ram_mib, "Sizes of the guest's RAM in MiB")
@@ -182,8 +197,16 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--vmhop", options.vmhop, "The vmhop to measure, if not this build's")
       ->check(CLI::ExistingFile);
+  app.add_option("--plot", options.plots,
+                 "Draws throughput around the switch into this directory, a picture for each "
+                 "workload and link: of each mode the round with the middle lost_s");
   app.add_flag("--json", options.json, "One JSON object a line: all medians, then the goals");
   CLI11_PARSE(app, argc, argv);
   if (blackout) matrix.until = Until::kResumed;
+  auto drawable = options.plots.empty() ? vmhop::ok_status() : check_gnuplot();
+  if (!drawable) {
+    fmt::print(stderr, "compare: {}\n", drawable.error().message());
+    return 1;
+  }
   return compare(options);
 }

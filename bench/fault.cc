@@ -2,13 +2,14 @@
 // is a userfaultfd handler and a round trip of its transport with nothing else to do. All by turns
 // in one run.
 //
-//   fault [--transport tcp] [--rounds N] [--faults N] [--json]
+//   fault [--transport tcp] [--rounds N] [--faults N] [--plot DIR] [--json]
 //   ci/rxe-lab -- build/release/bench/fault --transport rdma
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
 
+#include "bench/latency_picture.h"
 #include "bench/rdma_faults.h"
 #include "bench/tcp_faults.h"
 
@@ -162,7 +163,17 @@ void print(const Figures& figures, const nlohmann::json& report) {
       report["p99_ratio"].get<double>());
 }
 
-Status run(const FaultTransport& transport, uint64_t rounds, uint64_t faults, bool as_json) {
+Status draw_latencies(const Figures& figures, const std::string& directory) {
+  return draw(latency_picture({{"pager", figures.alone},
+                               {"pager, while precaching", figures.precaching},
+                               {"floor, asleep in poll()", figures.sleeping_floor},
+                               {"floor, spinning first", figures.spinning_floor}}),
+              directory);
+}
+
+Status run(const FaultTransport& transport, uint64_t rounds, uint64_t faults,
+           const std::string& plots, bool as_json) {
+  if (!plots.empty()) VMHOP_TRY(check_gnuplot());
   VMHOP_ASSIGN(Figures figures, measure(transport, rounds, faults));
   double floor =
       std::min(quantile(figures.sleeping_floor, 0.5), quantile(figures.spinning_floor, 0.5));
@@ -183,7 +194,7 @@ Status run(const FaultTransport& transport, uint64_t rounds, uint64_t faults, bo
       {"rest_us", alone - staged}};
   print(figures, report);
   if (as_json) fmt::print("{}\n", report.dump());
-  return ok_status();
+  return plots.empty() ? ok_status() : draw_latencies(figures, plots);
 }
 
 }  // namespace
@@ -198,16 +209,18 @@ int main(int argc, char** argv) {
   app.add_option("--transport", transport, "How pages travel: tcp, rdma")
       ->check(CLI::IsMember({"tcp", "rdma"}))
       ->capture_default_str();
+  std::string plots;
   app.add_option("--rounds", rounds, "Turns of each way")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
   app.add_option("--faults", faults, "Faults in each turn")
       ->check(CLI::Range(50, 25000))
       ->capture_default_str();
+  app.add_option("--plot", plots, "Draws the distribution of the latencies into this directory");
   app.add_flag("--json", json, "End with one line of JSON");
   CLI11_PARSE(app, argc, argv);
   auto chosen = transport == "tcp" ? vmhop::bench::faults_by_tcp() : vmhop::bench::faults_by_rdma();
-  if (auto done = vmhop::bench::run(chosen, rounds, faults, json); !done) {
+  if (auto done = vmhop::bench::run(chosen, rounds, faults, plots, json); !done) {
     fmt::print(stderr, "fault: {}\n", done.error().message());
     return 1;
   }

@@ -48,12 +48,12 @@ std::optional<double> Cell::median(Value value) const {
 }
 
 void print_table(const std::vector<Cell>& cells) {
-  fmt::print("{:<8} {:<10} {:<9} {:>5} {:>2}", "workload", "link", "mode", "MiB", "n");
+  fmt::print("{:<8} {:<10} {:<12} {:>5} {:>2}", "workload", "link", "mode", "MiB", "n");
   for (const Figure& figure : all_figures())
     fmt::print(" {:>12}", figure.name);
   fmt::print("\n");
   for (const Cell& cell : cells) {
-    fmt::print("{:<8} {:<10} {:<9} {:>5} {:>2}", cell.workload, cell.link, cell.mode, cell.ram_mib,
+    fmt::print("{:<8} {:<10} {:<12} {:>5} {:>2}", cell.workload, cell.link, cell.mode, cell.ram_mib,
                cell.rounds.size());
     for (const Figure& figure : all_figures())
       fmt::print(" {:>12}", shown(cell.median(figure.value), figure.decimals));

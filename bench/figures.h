@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "bench/series.h"
+
 namespace vmhop::bench {
 
 // Each is empty where it does not exist: an idle guest has no throughput, a precopy that never
@@ -23,6 +25,10 @@ struct Figures {
   std::optional<double> destination_cpu_s;
   std::optional<double> overhead_mib;     // anonymous memory of vmhop's processes, the fuller side
   std::optional<double> page_tables_mib;  // ... and what the kernel keeps to map the guest for them
+
+  // MiB a second, from before the command on; 0 is RESUME at the destination, or when it was given
+  // up. Without values where `before` is.
+  Series throughput;
 };
 
 struct Figure {

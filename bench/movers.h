@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "backend/base/result.h"
+#include "bench/modes.h"
 #include "cli/qmp_client.h"
 #include "tests/lab/clock.h"
 #include "tests/lab/vmhop_host.h"
@@ -46,16 +47,19 @@ class Mover {
   virtual Result<Move> relocate(Until until) = 0;
 };
 
-// "vmhop", "precopy", "postcopy", "preempt".
-const std::vector<std::string>& all_modes();
+enum class PageData {
+  kPlain,
+  kEncrypted,
+  kByRdma,  // plain, too; between hosts with such a device
+};
 
-// Both hosts must outlive the mover.
+// Both hosts must outlive the mover. `mode` is one of all_modes() or encrypted_modes().
 std::unique_ptr<Mover> make_mover(const std::string& mode, const lab::VmhopHost& source,
                                   const lab::VmhopHost& destination, uint64_t ram_mib);
-std::unique_ptr<Mover> make_vmhop_mover(const lab::VmhopHost& source,
+std::unique_ptr<Mover> make_vmhop_mover(PageData data, const lab::VmhopHost& source,
                                         const lab::VmhopHost& destination);
 enum class QemuMode { kPrecopy, kPostcopy, kPreempt };
-std::unique_ptr<Mover> make_qemu_mover(QemuMode mode, const lab::VmhopHost& source,
+std::unique_ptr<Mover> make_qemu_mover(QemuMode mode, PageData data, const lab::VmhopHost& source,
                                        const lab::VmhopHost& destination, uint64_t ram_mib);
 
 }  // namespace vmhop::bench

@@ -2,7 +2,9 @@
 #include <unistd.h>
 
 #include <array>
+#include <fstream>
 #include <optional>
+#include <random>
 
 #include "backend/base/ram_file.h"
 #include "bench/movers.h"
@@ -24,29 +26,32 @@ constexpr uint64_t kUnlimited = 1ULL << 40;  // bytes a second; 0 would mean QEM
 constexpr std::chrono::seconds kPrecopyCap{60};
 constexpr std::chrono::seconds kPostcopyCap{300};
 
-// Like with like: RAM that is a shared memory file in transparent huge pages, as vmhop has it.
-std::vector<std::string> with_ram_file(std::vector<std::string> command, const UniqueFd& file,
-                                       uint64_t ram_mib) {
-  for (size_t i = 0; i + 1 < command.size(); ++i) {
-    if (command[i] == "-M") command[i + 1] += ",memory-backend=ram";
-  }
-  command.emplace_back("-object");
-  command.push_back(
-      fmt::format("memory-backend-file,id=ram,share=on,size={}M,mem-path=/proc/{}/fd/{}", ram_mib,
-                  ::getpid(), file.get()));
-  return command;
+// A key that both sides find in their own directory, as QEMU's tls-creds-psk reads it.
+constexpr const char* kCredentials = "tls";
+Status write_key(const lab::VmhopHost& host, const std::string& key) {
+  std::ofstream file(host.directory() + "/keys.psk");
+  file << "qemu:" << key << "\n" << std::flush;
+  return file ? ok_status() : Error("cannot write QEMU's TLS key");
+}
+
+std::string random_key() {
+  std::random_device random;
+  std::string key;
+  while (key.size() < 64)
+    key += fmt::format("{:08x}", random());
+  return key;
 }
 
 class QemuMover final : public Mover {
  public:
-  QemuMover(QemuMode mode, const lab::VmhopHost& source, const lab::VmhopHost& destination,
-            uint64_t ram_mib)
-      : mode_(mode), source_(source), destination_(destination), ram_mib_(ram_mib) {}
+  QemuMover(QemuMode mode, PageData data, const lab::VmhopHost& source,
+            const lab::VmhopHost& destination, uint64_t ram_mib)
+      : mode_(mode), data_(data), source_(source), destination_(destination), ram_mib_(ram_mib) {}
 
   Result<pid_t> start_source(const GuestCommand& guest) override {
-    VMHOP_ASSIGN(source_ram_, create_ram_file("source-ram", ram_mib_ << 20));
-    VMHOP_ASSIGN(running_, source_.start_program(
-                               with_ram_file(guest(source_.place()), source_ram_, ram_mib_)));
+    VMHOP_ASSIGN(auto command, with_ram(guest(source_.place()), source_ram_));
+    VMHOP_TRY(add_credentials(command, "client,username=qemu", source_));
+    VMHOP_ASSIGN(running_, source_.start_program(command));
     auto monitor = source_.monitor(within(30s));
     if (!monitor) return monitor.error().with(running_->err());
     source_monitor_ = std::move(*monitor);
@@ -57,8 +62,8 @@ class QemuMover final : public Mover {
   QmpClient& source_monitor() override { return *source_monitor_; }
 
   Status prepare_destination(const GuestCommand& guest) override {
-    VMHOP_ASSIGN(destination_ram_, create_ram_file("destination-ram", ram_mib_ << 20));
-    auto command = with_ram_file(guest(destination_.place()), destination_ram_, ram_mib_);
+    VMHOP_ASSIGN(auto command, with_ram(guest(destination_.place()), destination_ram_));
+    VMHOP_TRY(add_credentials(command, "server", destination_));
     command.insert(command.end(), {"-incoming", "defer"});
     VMHOP_ASSIGN(receiving_, destination_.start_program(command));
     auto monitor = destination_.monitor(within(30s));
@@ -102,9 +107,40 @@ class QemuMover final : public Mover {
     bool switched = false;
   };
 
+  // Like with like: RAM that is a shared memory file in transparent huge pages, as vmhop has it. On
+  // another kernel, where it cannot be made from here, QEMU makes its own; vmhop has no huge pages
+  // there either.
+  Result<std::vector<std::string>> with_ram(std::vector<std::string> command, UniqueFd& file) const {
+    for (size_t i = 0; i + 1 < command.size(); ++i) {
+      if (command[i] == "-M") command[i + 1] += ",memory-backend=ram";
+    }
+    command.emplace_back("-object");
+    if (data_ == PageData::kByRdma) {
+      command.push_back(fmt::format("memory-backend-memfd,id=ram,share=on,size={}M", ram_mib_));
+      return command;
+    }
+    VMHOP_ASSIGN(file, create_ram_file("qemu-ram", ram_mib_ << 20));
+    command.push_back(
+        fmt::format("memory-backend-file,id=ram,share=on,size={}M,mem-path=/proc/{}/fd/{}", ram_mib_,
+                    ::getpid(), file.get()));
+    return command;
+  }
+
   std::string uri() const {
+    if (data_ == PageData::kByRdma)
+      return fmt::format("rdma:{}:{}", destination_.rdma_address(), kPort);
     std::string endpoint = destination_.endpoint();
     return fmt::format("tcp:{}:{}", endpoint.substr(0, endpoint.rfind(':')), kPort);
+  }
+
+  Status add_credentials(std::vector<std::string>& command, const std::string& endpoint,
+                         const lab::VmhopHost& host) const {
+    if (data_ != PageData::kEncrypted) return ok_status();
+    VMHOP_TRY(write_key(host, key_));
+    command.emplace_back("-object");
+    command.push_back(fmt::format("tls-creds-psk,id={},dir={},endpoint={}", kCredentials,
+                                  host.directory(), endpoint));
+    return ok_status();
   }
 
   // QEMU's defaults but for the mode, and no limit to the bandwidth.
@@ -117,7 +153,9 @@ class QemuMover final : public Mover {
       capabilities.push_back({{"capability", "postcopy-preempt"}, {"state", true}});
     }
     VMHOP_TRY(monitor.execute("migrate-set-capabilities", {{"capabilities", capabilities}}));
-    VMHOP_TRY(monitor.execute("migrate-set-parameters", {{"max-bandwidth", kUnlimited}}));
+    json parameters = {{"max-bandwidth", kUnlimited}};
+    if (data_ == PageData::kEncrypted) parameters["tls-creds"] = kCredentials;
+    VMHOP_TRY(monitor.execute("migrate-set-parameters", parameters));
     return ok_status();
   }
 
@@ -180,6 +218,8 @@ class QemuMover final : public Mover {
   }
 
   QemuMode mode_;
+  PageData data_;
+  std::string key_ = random_key();
   const lab::VmhopHost& source_;
   const lab::VmhopHost& destination_;
   uint64_t ram_mib_;
@@ -195,9 +235,9 @@ class QemuMover final : public Mover {
 
 }  // namespace
 
-std::unique_ptr<Mover> make_qemu_mover(QemuMode mode, const lab::VmhopHost& source,
+std::unique_ptr<Mover> make_qemu_mover(QemuMode mode, PageData data, const lab::VmhopHost& source,
                                        const lab::VmhopHost& destination, uint64_t ram_mib) {
-  return std::make_unique<QemuMover>(mode, source, destination, ram_mib);
+  return std::make_unique<QemuMover>(mode, data, source, destination, ram_mib);
 }
 
 }  // namespace vmhop::bench

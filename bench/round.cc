@@ -20,6 +20,8 @@ constexpr auto kAfterwards = 4s;
 // Throughput counts as back when it was for so long.
 constexpr auto kSteady = 1s;
 constexpr auto kStep = 20ms;
+// Of the throughput over time: no finer than it is sampled, with something to average.
+constexpr auto kSeriesStep = 50ms;
 constexpr double kRecovered = 0.95;
 constexpr double kLeastPopulated = 0.75;
 constexpr uint64_t kRestMib = 1024;  // all that is no guest's RAM
@@ -79,6 +81,7 @@ void take_work(const Workload::Rate& rate, const Timeline& when, Figures& figure
   // Not back while somebody watched: "at least so long".
   if (when.move.moved) figures.recovered_s = std::max(0.0, seconds_between(from, back));
   if (!when.move.moved) back = from;
+  figures.throughput = in_steps(rate, {from, when.baseline_from, when.ended}, kSeriesStep);
   figures.lost_s =
       (1 - rate(when.move.asked, back) / before) * seconds_between(when.move.asked, back);
 }
@@ -93,7 +96,7 @@ Figures figures_of(const Move& move, const Costs& costs, const std::string& mode
   figures.wire_mib = costs.wire_mib;
   figures.source_cpu_s = costs.cpu_s[0];
   figures.destination_cpu_s = costs.cpu_s[1];
-  if (mode != "vmhop") return figures;
+  if (base_mode(mode) != "vmhop") return figures;
   figures.overhead_mib = std::max(costs.vmhop_mib[0], costs.vmhop_mib[1]);
   figures.page_tables_mib =
       std::max(costs.vmhop_page_tables_mib[0], costs.vmhop_page_tables_mib[1]);

@@ -10,7 +10,7 @@
 namespace vmhop::bench {
 
 struct RoundSpec {
-  std::string mode;  // of all_modes()
+  std::string mode;  // of all_modes() or encrypted_modes()
   std::string link;  // "unlimited" or a rate of tc's, "1gbit"
   WorkloadSpec workload;
   std::string vmhop;  // the program

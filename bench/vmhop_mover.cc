@@ -15,8 +15,8 @@ constexpr const char* kVm = "vm";
 
 class VmhopMover final : public Mover {
  public:
-  VmhopMover(const lab::VmhopHost& source, const lab::VmhopHost& destination)
-      : source_(source), destination_(destination) {}
+  VmhopMover(PageData data, const lab::VmhopHost& source, const lab::VmhopHost& destination)
+      : data_(data), source_(source), destination_(destination) {}
 
   Result<pid_t> start_source(const GuestCommand& guest) override {
     VMHOP_ASSIGN(running_, source_.run(kVm, guest(source_.place())));
@@ -28,7 +28,9 @@ class VmhopMover final : public Mover {
   QmpClient& source_monitor() override { return *source_monitor_; }
 
   Status prepare_destination(const GuestCommand& guest) override {
-    VMHOP_ASSIGN(receiving_, destination_.receive(kVm, guest(destination_.place())));
+    std::vector<std::string> options;
+    if (data_ == PageData::kByRdma) options = {"--rdma-trusted"};
+    VMHOP_ASSIGN(receiving_, destination_.receive(kVm, guest(destination_.place()), options));
     VMHOP_ASSIGN(destination_monitor_, destination_.monitor(within(10s)));
     return ok_status();
   }
@@ -36,9 +38,11 @@ class VmhopMover final : public Mover {
   Result<Move> relocate(Until until) override {
     Move move;
     move.asked = Clock::now();
-    // Plain against plain. (The session, device state included, is encrypted all the same.)
-    VMHOP_ASSIGN(lab::Process relocating,
-                 source_.relocate(kVm, destination_.endpoint(), {"--plain-data"}));
+    // (The session, device state included, is encrypted all the same.)
+    std::vector<std::string> options;
+    if (data_ == PageData::kPlain) options = {"--plain-data"};
+    if (data_ == PageData::kByRdma) options = {"--rdma-trusted", "--transport", "rdma"};
+    VMHOP_ASSIGN(lab::Process relocating, source_.relocate(kVm, destination_.endpoint(), options));
     if (until == Until::kResumed) return follow_to_resume(move);
     VMHOP_ASSIGN(lab::Finished finished, lab::finish(relocating, within(300s)));
     if (!finished.status.clean()) return Error("vmhop relocate: " + finished.describe());
@@ -68,6 +72,7 @@ class VmhopMover final : public Mover {
     return lab::to_steady(std::chrono::nanoseconds(event.timestamp_ns));
   }
 
+  PageData data_;
   const lab::VmhopHost& source_;
   const lab::VmhopHost& destination_;
   std::optional<lab::Process> running_;
@@ -78,9 +83,9 @@ class VmhopMover final : public Mover {
 
 }  // namespace
 
-std::unique_ptr<Mover> make_vmhop_mover(const lab::VmhopHost& source,
+std::unique_ptr<Mover> make_vmhop_mover(PageData data, const lab::VmhopHost& source,
                                         const lab::VmhopHost& destination) {
-  return std::make_unique<VmhopMover>(source, destination);
+  return std::make_unique<VmhopMover>(data, source, destination);
 }
 
 }  // namespace vmhop::bench

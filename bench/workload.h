@@ -1,12 +1,12 @@
 // What a guest is busy with while it is relocated, and how much of it gets done.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "backend/base/result.h"
+#include "bench/series.h"
 #include "tests/lab/clock.h"
 #include "tests/lab/guest_console.h"
 #include "tests/lab/network.h"
@@ -15,7 +15,7 @@
 namespace vmhop::bench {
 
 struct WorkloadSpec {
-  std::string name;  // "web", "writer" or "idle"
+  std::string name;  // of all_workloads()
   uint64_t ram_mib = 1024;
   uint64_t writer_mib_per_second = 200;
 };
@@ -23,7 +23,7 @@ struct WorkloadSpec {
 class Workload {
  public:
   // Between two moments: MiB a second, to clients or rewritten.
-  using Rate = std::function<double(lab::Clock::time_point, lab::Clock::time_point)>;
+  using Rate = RateBetween;
 
   virtual ~Workload() = default;
 
@@ -44,6 +44,9 @@ class Workload {
   // Ends the load: whether all went well for the clients.
   virtual Status stop_load() = 0;
 };
+
+// "web", "cache", "writer", "idle".
+const std::vector<std::string>& all_workloads();
 
 // `directory` is a scratch directory of the lab.
 Result<std::unique_ptr<Workload>> make_workload(const WorkloadSpec& spec,

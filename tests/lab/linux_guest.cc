@@ -24,6 +24,7 @@ std::vector<std::string> LinuxGuest::qemu_command(const QemuPlace& place) const 
   std::string line = base ? *base : std::string();
   line.erase(std::find(line.begin(), line.end(), '\n'), line.end());
   line += fmt::format(" vmhop.witness_mib={} vmhop.smp={}", watched, std::max(1U, cpus));
+  if (redis_mib > 0) line += fmt::format(" vmhop.redis={}", redis_mib);
   if (!tap.empty()) line += fmt::format(" vmhop.ip={}/24", Network::kGuestAddress);
 
   std::vector<std::string> command = {qemu, "-M", "q35,accel=tcg"};

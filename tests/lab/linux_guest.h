@@ -1,4 +1,4 @@
-// The Linux guest of ci/guest-image: nginx, a disk being written to, and the witness.
+// The Linux guest of ci/guest-image: nginx, a disk being written to, redis, and the witness.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +15,7 @@ struct LinuxGuest {
   std::string image;  // the directory that ci/guest-image printed
   uint64_t ram_mib = 512;
   uint64_t witness_mib = 0;  // 0: as much as leaves the rest of the guest enough
+  uint64_t redis_mib = 0;    // of values in redis; 0: no redis
   unsigned cpus = 1;
   std::string disk;  // a raw ext4 image, or empty
   std::string tap;   // or empty

@@ -42,6 +42,8 @@ class VmhopHost {
   QemuPlace place() const { return uml_ != nullptr ? place_at(address_) : place_in(directory_); }
   // Where VMs are received here.
   std::string endpoint() const { return fmt::format("{}:{}", address_, kPort); }
+  // Of its RDMA device, on a kernel of its own.
+  std::string rdma_address() const { return uml_ != nullptr ? uml_->rdma_address() : address_; }
   const std::string& key() const { return key_; }
 
   // For all that is started here from now on.
