@@ -1,4 +1,5 @@
 #include "backend/exporter_process.h"
+#include "backend/base/thread_role.h"
 
 #include <poll.h>
 #include <spdlog/spdlog.h>
@@ -147,6 +148,7 @@ nlohmann::json ExporterProcess::answer_local(const nlohmann::json& request) {
 }  // namespace
 
 int run_exporter_process(UniqueFd control, const OneSidedFactory& one_sided) {
+  begin_thread("vmhop-exporter", ThreadRole::kSwitch);
   auto loop = EventLoop::create();
   if (!loop) {
     spdlog::error("exporter: {}", loop.error().message());

@@ -1,4 +1,5 @@
 #include "backend/pager_process.h"
+#include "backend/base/thread_role.h"
 
 #include <poll.h>
 #include <spdlog/spdlog.h>
@@ -142,6 +143,7 @@ void PagerProcess::serve_control() {
 }  // namespace
 
 int run_pager_process(UniqueFd control, const OneSidedFactory& one_sided) {
+  begin_thread("vmhop-pager", ThreadRole::kSwitch);
   auto loop = EventLoop::create();
   if (!loop) {
     spdlog::error("pager: {}", loop.error().message());

@@ -48,7 +48,8 @@ std::string summary(const Figures& figures) {
   return text;
 }
 
-void measure(Cell& cell, const CellPlan& plan, const Options& options, Progress& progress) {
+void measure(Cell& cell, const CellPlan& plan, const Options& options, HostMemory& memory,
+             Progress& progress) {
   RoundSpec spec{cell.mode,
                  cell.link,
                  {cell.workload, cell.ram_mib, options.writer_mib_per_second},
@@ -56,7 +57,7 @@ void measure(Cell& cell, const CellPlan& plan, const Options& options, Progress&
                  plan.until};
   std::string what =
       fmt::format("{} {} {} {} MiB", cell.workload, cell.link, cell.mode, cell.ram_mib);
-  auto figures = run_round(spec);
+  auto figures = run_round(spec, memory);
   if (!figures) return progress.failed(what, figures.error());
   progress.done(what, summary(*figures));
   cell.rounds.push_back(*figures);
@@ -71,7 +72,7 @@ void draw_throughput(const std::vector<Cell>& modes, const std::string& director
 }
 
 std::vector<Cell> relocate(const std::vector<Turns>& plan, const Options& options,
-                           Progress& progress) {
+                           HostMemory& memory, Progress& progress) {
   std::vector<Cell> cells;
   for (const Turns& turns : plan) {
     std::vector<Cell> taking;
@@ -82,7 +83,7 @@ std::vector<Cell> relocate(const std::vector<Turns>& plan, const Options& option
     }
     for (unsigned round = 0; round < rounds; ++round) {
       for (size_t i = 0; i < turns.size(); ++i) {
-        if (round < turns[i].rounds) measure(taking[i], turns[i], options, progress);
+        if (round < turns[i].rounds) measure(taking[i], turns[i], options, memory, progress);
       }
     }
     if (!options.plots.empty()) draw_throughput(taking, options.plots);
@@ -91,13 +92,13 @@ std::vector<Cell> relocate(const std::vector<Turns>& plan, const Options& option
   return cells;
 }
 
-void add_throughput(int row, const std::string& link, const Options& options, Progress& progress,
-                    std::vector<Comparison>& found) {
+void add_throughput(int row, const std::string& link, const Options& options, HostMemory& memory,
+                    Progress& progress, std::vector<Comparison>& found) {
   std::vector<double> ours;
   std::vector<double> theirs;
   for (unsigned round = 0; round < kThroughputRounds; ++round) {
     std::string what = fmt::format("precaching {}", link);
-    auto rates = measure_throughput(link, options.vmhop);
+    auto rates = measure_throughput(link, options.vmhop, memory);
     if (!rates) {
       progress.failed(what, rates.error());
       continue;
@@ -143,10 +144,11 @@ int compare(const Options& options) {
   bool floors = options.quick || options.floors;
   Progress progress(rounds_in(plan) + (throughput ? kThroughputs.size() * kThroughputRounds : 0) +
                     (floors ? kFloors : 0));
-  std::vector<Cell> cells = relocate(plan, options, progress);
+  HostMemory memory;
+  std::vector<Cell> cells = relocate(plan, options, memory, progress);
   std::vector<Comparison> found = compare_cells(cells);
   for (auto [row, link] : kThroughputs) {
-    if (throughput) add_throughput(row, link, options, progress, found);
+    if (throughput) add_throughput(row, link, options, memory, progress, found);
   }
   if (floors) add_floors(progress, found);
   std::stable_sort(found.begin(), found.end(),

@@ -43,7 +43,6 @@ struct Part {
   uint64_t ram_mib = 0;  // 0: any
 };
 
-// (When there is *cache*: rows 1 and 10 ask for it, too.)
 std::vector<Part> all_parts() {
   std::vector<Part> parts;
   for (const char* workload : {"web", "writer", "idle"}) {
@@ -67,6 +66,9 @@ std::vector<Part> all_parts() {
         parts.push_back({row, workload, link});
     }
   }
+  parts.push_back({1, "cache", "unlimited", 1024});
+  for (const char* link : {"unlimited", "1gbit"})
+    parts.push_back({10, "cache", link});
   parts.push_back({11, "writer", "1gbit"});
   for (const char* workload : {"web", "writer", "idle"})
     parts.push_back({kMemoryRow, workload, "unlimited"});

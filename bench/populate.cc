@@ -1,7 +1,6 @@
 #include "bench/populate.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -75,18 +74,6 @@ Result<double> populate(pid_t qemu, uint64_t ram_bytes, uint64_t from) {
   }
   VMHOP_ASSIGN(populated, ram.populated_extents());
   return static_cast<double>(total_length(populated)) / static_cast<double>(ram_bytes);
-}
-
-Status warm_free_memory(uint64_t bytes) {
-  void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (memory == MAP_FAILED) return Error::from_errno("mmap of free memory", errno);
-  (void)::madvise(memory, bytes, MADV_HUGEPAGE);
-  int touched = ::madvise(memory, bytes, MADV_POPULATE_WRITE);
-  int cause = errno;
-  ::munmap(memory, bytes);
-  if (touched != 0) return Error::from_errno("touching free memory", cause);
-  return ok_status();
 }
 
 }  // namespace vmhop::bench

@@ -13,9 +13,4 @@ namespace vmhop::bench {
 // yet: the first quarter every other page, the rest whole. Returns the populated share of all RAM.
 Result<double> populate(pid_t qemu, uint64_t ram_bytes, uint64_t from);
 
-// Touches so much of this host's free memory, once. A virtual host may have given its free memory
-// back to its own host (free page reporting), and then whoever takes it next waits for that host: a
-// few seconds a GiB, as often as not in the middle of a measurement.
-Status warm_free_memory(uint64_t bytes);
-
 }  // namespace vmhop::bench

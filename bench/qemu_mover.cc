@@ -110,7 +110,8 @@ class QemuMover final : public Mover {
   // Like with like: RAM that is a shared memory file in transparent huge pages, as vmhop has it. On
   // another kernel, where it cannot be made from here, QEMU makes its own; vmhop has no huge pages
   // there either.
-  Result<std::vector<std::string>> with_ram(std::vector<std::string> command, UniqueFd& file) const {
+  Result<std::vector<std::string>> with_ram(std::vector<std::string> command,
+                                            UniqueFd& file) const {
     for (size_t i = 0; i + 1 < command.size(); ++i) {
       if (command[i] == "-M") command[i + 1] += ",memory-backend=ram";
     }
@@ -121,8 +122,8 @@ class QemuMover final : public Mover {
     }
     VMHOP_ASSIGN(file, create_ram_file("qemu-ram", ram_mib_ << 20));
     command.push_back(
-        fmt::format("memory-backend-file,id=ram,share=on,size={}M,mem-path=/proc/{}/fd/{}", ram_mib_,
-                    ::getpid(), file.get()));
+        fmt::format("memory-backend-file,id=ram,share=on,size={}M,mem-path=/proc/{}/fd/{}",
+                    ram_mib_, ::getpid(), file.get()));
     return command;
   }
 

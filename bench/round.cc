@@ -35,28 +35,11 @@ Status fill_ram(Mover& mover, pid_t qemu, const RoundSpec& spec, uint64_t from) 
   return errorf("only {:.0f} % of the RAM are populated", populated * 100);
 }
 
-Result<uint64_t> available_mib() {
-  VMHOP_ASSIGN(std::string text, read_file("/proc/meminfo", 1 << 16));
-  constexpr std::string_view kAvailable = "MemAvailable:";
-  size_t at = text.find(kAvailable);
-  if (at == std::string::npos) return Error("/proc/meminfo has no MemAvailable");
-  return std::strtoull(text.c_str() + at + kAvailable.size(), nullptr, 10) / 1024;
-}
-
-// Both hosts share this machine's memory: the guest is in it twice once it is drained, and somewhat
-// more than once where its relocation is broken off. What the last round had may take a moment to
-// be free again.
-Status require_memory(uint64_t ram_mib, Until until) {
-  uint64_t twice = until == Until::kDrained ? ram_mib : ram_mib / 4;
-  uint64_t needed = ram_mib + twice + kRestMib;
-  for (auto give_up = within(20s);; std::this_thread::sleep_for(200ms)) {
-    VMHOP_ASSIGN(uint64_t available, available_mib());
-    if (available >= needed) return ok_status();
-    if (Clock::now() > give_up) {
-      return errorf("it takes {} MiB of memory, and this machine has {} MiB available", needed,
-                    available);
-    }
-  }
+// The guest is in this machine's memory twice once it is drained, and somewhat more than once where
+// its relocation is broken off.
+uint64_t needed_mib(const RoundSpec& spec) {
+  uint64_t ram_mib = spec.workload.ram_mib;
+  return ram_mib + (spec.until == Until::kDrained ? ram_mib : ram_mib / 4) + kRestMib;
 }
 
 struct Timeline {
@@ -105,8 +88,8 @@ Figures figures_of(const Move& move, const Costs& costs, const std::string& mode
 
 }  // namespace
 
-Result<Figures> run_round(const RoundSpec& spec) {
-  VMHOP_TRY(require_memory(spec.workload.ram_mib, spec.until));
+Result<Figures> run_round(const RoundSpec& spec, HostMemory& memory) {
+  VMHOP_TRY(memory.make_room(needed_mib(spec)));
   VMHOP_ASSIGN(auto network, lab::Network::create());
   VMHOP_ASSIGN(auto source, lab::VmhopHost::create(*network, "source", spec.vmhop));
   VMHOP_ASSIGN(auto destination, lab::VmhopHost::create(*network, "destination", spec.vmhop));
@@ -124,7 +107,7 @@ Result<Figures> run_round(const RoundSpec& spec) {
   VMHOP_TRY(workload->wait_until_ready(*console));
   VMHOP_TRY(fill_ram(*mover, qemu, spec, workload->fill_from()));
   VMHOP_TRY(mover->prepare_destination(guest));
-  VMHOP_TRY(warm_free_memory(spec.workload.ram_mib * 3 / 2 << 20));
+  if (spec.until == Until::kDrained) VMHOP_TRY(memory.warm(2 * spec.workload.ram_mib));
   VMHOP_TRY(console->attach(destination.place().console, within(10s)));
   VMHOP_TRY(workload->start_load(*network));
 

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "bench/figures.h"
+#include "bench/host_memory.h"
 #include "bench/movers.h"
 #include "bench/workload.h"
 
@@ -19,6 +20,6 @@ struct RoundSpec {
 
 // Followed to kResumed only, it has a blackout and no other figure. An error where this machine has
 // too little memory for it.
-Result<Figures> run_round(const RoundSpec& spec);
+Result<Figures> run_round(const RoundSpec& spec, HostMemory& memory);
 
 }  // namespace vmhop::bench

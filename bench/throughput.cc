@@ -23,6 +23,8 @@ constexpr uint64_t kGuestMib = 16;  // what the guest itself has written
 constexpr unsigned kConnections = 2;
 constexpr unsigned kIperfSeconds = 3;
 
+constexpr uint64_t kRestMib = 1024;  // all that is no guest's RAM
+
 // Enough for some seconds of any link.
 uint64_t ram_mib_for(const std::string& link) {
   return link == "1gbit" ? 1024 : 2048;
@@ -68,7 +70,9 @@ Result<double> relocate(const lab::VmhopHost& source, const lab::VmhopHost& dest
 
 }  // namespace
 
-Result<LinkRates> measure_throughput(const std::string& link, const std::string& vmhop) {
+Result<LinkRates> measure_throughput(const std::string& link, const std::string& vmhop,
+                                     HostMemory& memory) {
+  VMHOP_TRY(memory.make_room(2 * ram_mib_for(link) + kRestMib));
   VMHOP_ASSIGN(auto network, lab::Network::create());
   VMHOP_ASSIGN(auto source, lab::VmhopHost::create(*network, "source", vmhop));
   VMHOP_ASSIGN(auto destination, lab::VmhopHost::create(*network, "destination", vmhop));
@@ -94,6 +98,7 @@ Result<LinkRates> measure_throughput(const std::string& link, const std::string&
 
   LinkRates rates{};
   VMHOP_ASSIGN(rates.iperf3, run_iperf3(source, destination));
+  VMHOP_TRY(memory.warm(2 * ram_mib_for(link)));
   VMHOP_ASSIGN(rates.vmhop, relocate(source, destination, network->host("destination")));
   return rates;
 }

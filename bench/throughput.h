@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "backend/base/result.h"
+#include "bench/host_memory.h"
 
 namespace vmhop::bench {
 
@@ -16,6 +17,7 @@ struct LinkRates {
 
 // One after the other in one lab. The guest is paused, so that its CPU does not compete, and none
 // of its pages is asked for by a fault: all are precached. `vmhop` is the program.
-Result<LinkRates> measure_throughput(const std::string& link, const std::string& vmhop);
+Result<LinkRates> measure_throughput(const std::string& link, const std::string& vmhop,
+                                     HostMemory& memory);
 
 }  // namespace vmhop::bench

@@ -1,6 +1,7 @@
 // What becomes of the VM and of its supervisor when a relocation or a reception is over.
 #include <spdlog/spdlog.h>
 
+#include "backend/base/thread_role.h"
 #include "cli/exit_codes.h"
 #include "cli/json_access.h"
 #include "cli/supervisor.h"
@@ -127,6 +128,7 @@ void Supervisor::start_reception() {
   attempt_started_ = VmView::Clock::now();
   working_ = true;
   worker_ = std::thread([this] {
+    begin_thread("vmhop-receive", ThreadRole::kSwitch);
     Reception reception(*destination_, *mailbox_);
     ReceptionOutcome outcome = reception.run();
     loop_->post([this, outcome] { on_received(outcome); });

@@ -1,6 +1,7 @@
 // The supervisor's control socket: what it answers and what it starts.
 #include <spdlog/spdlog.h>
 
+#include "backend/base/thread_role.h"
 #include "cli/json_access.h"
 #include "cli/supervisor.h"
 
@@ -123,6 +124,7 @@ void Supervisor::start_relocation(Waiting waiting) {
   working_ = true;
   spdlog::info("{}: relocating to {}", name_, record_.peer);
   worker_ = std::thread([this, request = std::move(waiting.request)]() mutable {
+    begin_thread("vmhop-relocate", ThreadRole::kSwitch);
     Relocation relocation(*source_, *mailbox_, std::move(request));
     RelocationOutcome outcome = relocation.run();
     loop_->post([this, outcome] { on_relocated(outcome); });

@@ -10,9 +10,10 @@
 namespace vmhop {
 namespace {
 
-constexpr int32_t kFaultNice = -10;
+constexpr int32_t kUrgentNice = -10;
 constexpr int32_t kBulkNice = 5;
-constexpr uint64_t kFaultSliceNs = 100'000;  // the shortest there is
+constexpr uint64_t kUrgentSliceNs = 100'000;  // the shortest there is
+constexpr uint64_t kResetOnFork = 1;          // SCHED_FLAG_RESET_ON_FORK
 
 // The kernel's struct sched_attr (sched_setattr(2)), which glibc has not had before 2.41.
 struct SchedulingAttributes {
@@ -38,8 +39,10 @@ void begin_thread(const char* name, ThreadRole role) {
   SchedulingAttributes wanted;
   switch (role) {
     case ThreadRole::kFault:
-      wanted.nice = kFaultNice;
-      wanted.runtime_ns = kFaultSliceNs;
+    case ThreadRole::kSwitch:
+      wanted.flags = kResetOnFork;
+      wanted.nice = kUrgentNice;
+      wanted.runtime_ns = kUrgentSliceNs;
       if (set_scheduling(wanted)) return;
       wanted.nice = 0;
       break;

@@ -13,13 +13,17 @@ enum class ThreadRole {
   // (Linux 6.12). No real-time class: a thread that spins for an answer would keep away the one
   // that gives it.
   kFault,
+  // Hands a VM over: between its stop and its resume a dozen messages pass, each from one waiting
+  // thread to the next, while a guest or precaching may keep every CPU busy. As kFault.
+  kSwitch,
   // Works as long as there is work, and nobody waits for any of it: nice 5, and no claim to a CPU
   // just because it woke up (SCHED_BATCH).
   kBulk,
 };
 
 // For the calling thread, at its beginning. `name` has at most 15 characters. What is not permitted
-// is left as it is: it costs latency, nothing else.
+// is left as it is: it costs latency, nothing else. What the thread starts, threads and processes,
+// begins with no role.
 void begin_thread(const char* name, ThreadRole role);
 
 }  // namespace vmhop

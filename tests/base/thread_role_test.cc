@@ -55,6 +55,22 @@ TEST(ThreadRole, LetsFaultsGoFirstWhereThatIsPermitted) {
   EXPECT_EQ(seen.nice, -10);
 }
 
+TEST(ThreadRole, LetsTheSwitchGoFirstToo) {
+  if (!Capabilities().has_nice()) GTEST_SKIP() << "this test has no CAP_SYS_NICE";
+  EXPECT_EQ(seen_in_thread(ThreadRole::kSwitch, Permitted::kWhatTheTestIs).nice, -10);
+}
+
+// QEMU, for one.
+TEST(ThreadRole, IsNotHandedDownToWhatAThreadStarts) {
+  if (!Capabilities().has_nice()) GTEST_SKIP() << "this test has no CAP_SYS_NICE";
+  int nice = -1;
+  std::thread([&nice] {
+    begin_thread("vmhop-role", ThreadRole::kSwitch);
+    std::thread([&nice] { nice = ::getpriority(PRIO_PROCESS, 0); }).join();
+  }).join();
+  EXPECT_EQ(nice, 0);
+}
+
 TEST(ThreadRole, LeavesFaultsAsTheyAreWhereNothingIsPermitted) {
   Seen seen = seen_in_thread(ThreadRole::kFault, Permitted::kNothing);
   EXPECT_EQ(seen.name, "vmhop-role");

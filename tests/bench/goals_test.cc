@@ -33,6 +33,9 @@ std::vector<Comparison> everything() {
     for (int row : {9, 10, 12})
       add(row, workload, "1gbit", 1024);
   }
+  add(1, "cache", "unlimited", 1024);
+  add(10, "cache", "unlimited", 1024);
+  add(10, "cache", "1gbit", 1024);
   for (int row : {3, 4}) {
     add(row, "fault", "loopback", 0);
     add(row, "fault", "rxe", 0);
