@@ -122,7 +122,7 @@ Status Precacher::install(const PageArrival& arrival) {
   if (read->arrived == read->range.length) {
     auto now = Clock::now();
     counters_.bulk_read.record(now - read->posted.at);
-    window_.arrived(read->posted, read->data, now);
+    window_.arrived(read->posted, read->range.length, read->data, now);
     bytes_in_flight_ -= read->range.length;
     in_flight_.erase(read);
   }

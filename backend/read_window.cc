@@ -17,10 +17,17 @@ uint64_t ReadWindow::read_length() const {
   return std::clamp(std::bit_floor(bytes_ / 4), kShortestRead, kLongestRead);
 }
 
-void ReadWindow::arrived(const Posted& read, uint64_t data, Clock::time_point now) {
+double ReadWindow::standing(Clock::time_point now) const {
+  double age = std::min(1.0, seconds(now - first_) / seconds(kGrown));
+  return seconds(kFirstStanding) + age * seconds(kStanding - kFirstStanding);
+}
+
+void ReadWindow::arrived(const Posted& read, uint64_t length, uint64_t data,
+                         Clock::time_point now) {
   delivered_ += data;
   double took = seconds(now - read.at);
   if (took <= 0) return;
+  if (first_ == Clock::time_point{}) first_ = now;
   if (now - remembered_since_ > kMemory) {
     rate_before_ = rate_now_;
     rate_now_ = 0;
@@ -30,8 +37,11 @@ void ReadWindow::arrived(const Posted& read, uint64_t data, Clock::time_point no
   shortest_ = shortest_ == 0 ? took : std::min(shortest_, took);
   // Of a far source it is a quarter of the way, or the window would take hundreds of answers to
   // grow.
-  double standing = std::max(seconds(kStanding), shortest_ / 4);
-  double wanted = std::max(rate_now_, rate_before_) * (shortest_ + standing);
+  double surplus = std::max(standing(now), shortest_ / 4);
+  double wanted = std::max(rate_now_, rate_before_) * (shortest_ + surplus);
+  data_share_ +=
+      kShareWeight * (static_cast<double>(data) / static_cast<double>(length) - data_share_);
+  wanted = std::max(wanted, static_cast<double>(kLeast)) / std::max(data_share_, kLeastShare);
   bytes_ = std::clamp(static_cast<uint64_t>(wanted), kLeast, kMost);
 }
 

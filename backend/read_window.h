@@ -20,10 +20,12 @@ class ReadWindow {
  public:
   using Clock = std::chrono::steady_clock;
 
-  // What is kept waiting at the source on purpose: about as long as a thread that works in the
-  // background may wait for a CPU.
+  // What is kept waiting at the source on purpose, in the link's time: at first, and after kGrown,
+  // about as long as a thread that works in the background may wait for a CPU.
+  static constexpr std::chrono::microseconds kFirstStanding{500};
   static constexpr std::chrono::microseconds kStanding{3000};
-  static constexpr uint64_t kLeast = 64 << 10;  // also before anything is known
+  static constexpr std::chrono::seconds kGrown{2};
+  static constexpr uint64_t kLeast = 32 << 10;  // also before anything is known
   static constexpr uint64_t kMost = 4 << 20;
   // One read: long enough that its overhead does not show, short enough that a fault on one of its
   // pages need not wait long.
@@ -40,19 +42,28 @@ class ReadWindow {
     uint64_t delivered;  // by this page source until then, bytes
   };
   Posted posted(Clock::time_point now) const { return {now, delivered_}; }
-  // All of it has arrived, `data` bytes of it over the link: zeros are only told of.
-  void arrived(const Posted& read, uint64_t data, Clock::time_point now);
+  // All of it has arrived, `data` bytes of it over the link: zeros are only told of, so where there
+  // are many of them more is asked for at once.
+  void arrived(const Posted& read, uint64_t length, uint64_t data, Clock::time_point now);
 
  private:
+  double standing(Clock::time_point now) const;  // seconds
+
   // The highest rate is remembered for one to two of these: a link that others use for a while
   // keeps its window, and one that has become slower gets a smaller one.
   static constexpr std::chrono::seconds kMemory{5};
+  // What counts of one read for data_share_, and how many times the usual is asked for at most:
+  // when zeros end, that much of data is in flight once.
+  static constexpr double kShareWeight = 1.0 / 8;
+  static constexpr double kLeastShare = 1.0 / 8;
 
   uint64_t bytes_ = kLeast;
   uint64_t delivered_ = 0;
   double rate_now_ = 0;  // bytes a second
   double rate_before_ = 0;
   Clock::time_point remembered_since_{};
+  double data_share_ = 1;  // of what was asked for lately
+  Clock::time_point first_{};
   double shortest_ = 0;  // seconds from asking to the whole answer; 0: none yet
 };
 

@@ -106,7 +106,7 @@ Result<Figures> run_round(const Cell& cell, const Options& options) {
   std::this_thread::sleep_for(kWarmUp);
   auto baseline_from = Clock::now();
   std::this_thread::sleep_for(kBaseline);
-  VMHOP_ASSIGN(Move move, mover->relocate());
+  VMHOP_ASSIGN(Move move, mover->relocate(Until::kDrained));
   Figures figures = figures_of(move);
   if (auto rate = workload->rate(*console)) figures.before = rate(baseline_from, move.asked);
   auto gap = workload->longest_gap(*console, move.asked, move.completed);

@@ -21,7 +21,7 @@ namespace vmhop {
 //
 // Such a file allocates 2 MiB when the first page of them is touched or written, unless
 //  - the mapping that touches has MADV_NOHUGEPAGE, as Mapping::map_shared()'s have, or
-//  - a page is there already: the kernel then takes no more than is written.
+//  - a page is there already: the kernel takes the largest that goes between those that are.
 Result<UniqueFd> create_ram_file(const std::string& name, uint64_t size);
 
 // What the kernel fills at once, if it does.

@@ -44,7 +44,7 @@ void begin_thread(const char* name, ThreadRole role) {
       wanted.nice = kUrgentNice;
       wanted.runtime_ns = kUrgentSliceNs;
       if (set_scheduling(wanted)) return;
-      wanted.nice = 0;
+      wanted = {};
       break;
     case ThreadRole::kBulk:
       wanted.nice = kBulkNice;

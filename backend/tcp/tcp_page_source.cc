@@ -249,14 +249,20 @@ Status TcpPageSource::take_data(size_t received) {
   return ok_status();
 }
 
+// The kernel takes no large page across one that is there already (base/ram_file.h), so none beyond
+// these two. By an advice instead of a touch: without memory it fails, as the write will, and
+// raises no signal.
+void TcpPageSource::keep_holes_around(std::byte* target, uint64_t length) const {
+  (void)::madvise(target, page_size(), MADV_POPULATE_WRITE);
+  (void)::madvise(target + length - page_size(), page_size(), MADV_POPULATE_WRITE);
+}
+
 // The first `length` bytes of the buffer; what has come of the next page moves to the beginning.
 Status TcpPageSource::write_pages(uint64_t length) {
   const PageRead& read = outstanding_.front();
   uint64_t done = read_done_ + run_reported_;
   uint64_t offset = read.range.offset + done;
-  // Where a page is already the kernel takes no huge page for what is written (base/ram_file.h). By
-  // an advice instead of a touch: without memory it fails, as the write will, and raises no signal.
-  if (read.beside_holes) (void)::madvise(read.target + done, page_size(), MADV_POPULATE_WRITE);
+  if (read.beside_holes) keep_holes_around(read.target + done, length);
   for (uint64_t written = 0; written < length;) {
     ssize_t put = ::pwrite(region().memfd, buffer_.data() + written, length - written,
                            static_cast<off_t>(offset + written));

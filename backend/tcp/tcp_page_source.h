@@ -44,6 +44,7 @@ class TcpPageSource final : public PageSource {
   Status accept_runs();
   std::span<std::byte> room_for_data();
   Status take_data(size_t received);
+  void keep_holes_around(std::byte* target, uint64_t length) const;
   Status write_pages(uint64_t length);
   // That is being answered for.
   const Region& region() const { return regions_[outstanding_.front().range.region]; }

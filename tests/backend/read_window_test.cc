@@ -31,7 +31,7 @@ class Link {
       in_flight_ -= read.length;
       carried += read.length;
       last_latency_ = now_ - read.posted.at;
-      window.arrived(read.posted, zeros ? 0 : read.length, now_);
+      window.arrived(read.posted, read.length, read.zeros ? 0 : read.length, now_);
     }
     return carried;
   }
@@ -41,6 +41,7 @@ class Link {
   struct Read {
     ReadWindow::Posted posted;
     uint64_t length;
+    bool zeros;
     Clock::time_point there;
   };
 
@@ -49,7 +50,7 @@ class Link {
     auto on_wire = std::chrono::duration_cast<Clock::duration>(
         std::chrono::duration<double>(zeros ? 0 : static_cast<double>(length) / rate_));
     link_free_ = std::max(link_free_, now_ + round_trip_) + on_wire;
-    reads_.push_back({window.posted(now_), length, link_free_});
+    reads_.push_back({window.posted(now_), length, zeros, link_free_});
     in_flight_ += length;
   }
 
@@ -68,23 +69,32 @@ TEST(ReadWindow, FillsTheLinkNearAndFar) {
   for (auto round_trip : {Clock::duration(100us), Clock::duration(1ms), Clock::duration(20ms)}) {
     ReadWindow window;
     Link link(kGigabit, round_trip);
-    link.carry(window, 1s);
+    link.carry(window, 3s);
     EXPECT_GE(link.carry(window, 1s), 0.98 * kGigabit) << round_trip.count();
   }
+}
+
+TEST(ReadWindow, KeepsNextToNothingInFrontOfTheFirstFaults) {
+  ReadWindow window;
+  Link link(kGigabit, 200us);
+  link.carry(window, 50ms);
+  EXPECT_LT(link.last_latency(), 2 * ReadWindow::kFirstStanding);
+  link.carry(window, 3s);
+  EXPECT_GT(link.last_latency(), ReadWindow::kStanding);
 }
 
 TEST(ReadWindow, KeepsFewMillisecondsInFrontOfAFault) {
   for (double rate : {kGigabit, 10 * kGigabit}) {
     ReadWindow window;
     Link link(rate, 200us);
-    link.carry(window, 1s);
+    link.carry(window, 3s);
     EXPECT_LT(link.last_latency(), 2 * ReadWindow::kStanding) << rate;
   }
 }
 
 TEST(ReadWindow, AsksForShortPiecesOfASlowLink) {
   ReadWindow window;
-  Link link(kGigabit / 10, 200us);
+  Link link(kGigabit / 100, 200us);
   link.carry(window, 1s);
   EXPECT_EQ(window.bytes(), ReadWindow::kLeast);
   EXPECT_EQ(window.read_length(), ReadWindow::kShortestRead);
@@ -107,12 +117,20 @@ TEST(ReadWindow, BecomesSmallerOnALinkThatBecameSlower) {
   EXPECT_LT(window.bytes(), before / 4);
 }
 
+TEST(ReadWindow, AsksForMoreWherePagesAreZeros) {
+  ReadWindow window;
+  Link link(kGigabit, 200us);
+  EXPECT_GT(link.carry(window, 1s, true), 5 * kGigabit) << "also when it has seen nothing else";
+}
+
 TEST(ReadWindow, TakesPagesOfZerosForNoMeasureOfTheLink) {
   ReadWindow window;
   Link link(kGigabit, 200us);
-  link.carry(window, 1s);
+  link.carry(window, 3s);
   uint64_t before = window.bytes();
   link.carry(window, 1s, true);
+  EXPECT_LE(window.bytes(), 8 * before);
+  link.carry(window, 100ms);
   EXPECT_LE(window.bytes(), before);
 }
 

@@ -83,12 +83,14 @@ TEST(RamFile, ATouchThroughAnAliasTakesOnePage) {
   EXPECT_EQ(allocated(file), kPage);
 }
 
-TEST(RamFile, AWriteBesideATouchedPageTakesNoMoreThanItWrites) {
+TEST(RamFile, AWriteBetweenTouchedPagesTakesNoMoreThanItWrites) {
   UniqueFd file = create_ram_file("vmhop-ram0", kSize).value();
   Mapping alias = Mapping::map_shared(file.get(), kSize, Access::kReadWrite).value();
-  alias.data()[0] = std::byte{1};
-  std::array<char, 16 * kPage> pages{};
-  ASSERT_EQ(::pwrite(file.get(), pages.data(), pages.size(), 0),
+  constexpr uint64_t kFirst = 3;
+  std::array<char, 18 * kPage> pages{};
+  alias.data()[kFirst * kPage] = std::byte{1};
+  alias.data()[kFirst * kPage + pages.size() - 1] = std::byte{1};
+  ASSERT_EQ(::pwrite(file.get(), pages.data(), pages.size(), kFirst * kPage),
             static_cast<ssize_t>(pages.size()));
   EXPECT_EQ(allocated(file), pages.size());
 }

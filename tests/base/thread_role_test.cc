@@ -42,7 +42,8 @@ Seen seen_in_thread(ThreadRole role, Permitted permitted) {
     begin_thread("vmhop-role", role);
     std::array<char, 16> name{};
     ::pthread_getname_np(::pthread_self(), name.data(), name.size());
-    seen = {name.data(), ::sched_getscheduler(0), ::getpriority(PRIO_PROCESS, 0)};
+    seen = {name.data(), ::sched_getscheduler(0) & ~SCHED_RESET_ON_FORK,
+            ::getpriority(PRIO_PROCESS, 0)};
   }).join();
   return seen;
 }
