@@ -27,7 +27,7 @@ bool has_free_page_reporting() {
   std::filesystem::directory_iterator devices("/sys/bus/virtio/drivers/virtio_balloon", ignored);
   if (ignored) return false;
   return std::any_of(begin(devices), end(devices), [](const auto& device) {
-    auto features = read_file(device.path() / "features", 128);
+    auto features = read_file(device.path() / "features", 4096);
     return features && features->size() > kReporting && (*features)[kReporting] == '1';
   });
 }
