@@ -43,10 +43,11 @@ struct PageArrival {
 // One connection, or one queue pair, to the source's memory, with reads in flight on it. Owned and
 // called by one thread.
 //
-// A read is answered by one or more arrivals that together cover it, in any order; nothing arrives
-// that was not asked for. An error of any call means that the page source is done for: of the
-// reads that have not arrived, none will, and their targets may have been written in part. Once it
-// is destroyed nothing is written any more, and the same pages may be read elsewhere.
+// A read is answered by one or more arrivals that together cover it, in any order; none spans two
+// reads, and nothing arrives that was not asked for. An error of any call means that the page
+// source is done for: of the reads that have not arrived, none will, and their targets may have
+// been written in part. Once it is destroyed nothing is written any more, and the same pages may be
+// read elsewhere.
 class PageSource {
  public:
   PageSource() = default;

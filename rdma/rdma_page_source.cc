@@ -103,6 +103,7 @@ Status RdmaPageSource::enqueue(const PageRead& read) {
   }
   uint64_t most = std::max(piece_bytes_, page_size);
   PageRead rest = read;
+  size_t asked_before = to_ask_.size();  // an arrival may not span two reads
   while (rest.range.length > 0) {
     const KeyedRange* keyed = memory_->keys.find(rest.range.region, rest.range.offset);
     uint64_t length = rest.range.length;
@@ -121,10 +122,12 @@ Status RdmaPageSource::enqueue(const PageRead& read) {
     } else {
       // Up to where some key covers it, or to its end: page by page, there is no hurry.
       length = page_size;
-      if (!to_ask_.empty() && to_ask_.back().target + to_ask_.back().range.length == rest.target) {
+      if (to_ask_.size() > asked_before &&
+          to_ask_.back().target + to_ask_.back().range.length == rest.target) {
         to_ask_.back().range.length += length;
       } else {
-        to_ask_.push_back({{rest.range.region, rest.range.offset, length}, rest.target});
+        to_ask_.push_back(
+            {{rest.range.region, rest.range.offset, length}, rest.target, rest.beside_holes});
       }
     }
     rest.range.offset += length;
