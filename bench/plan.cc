@@ -50,10 +50,11 @@ std::vector<Turns> make_plan(const Matrix& matrix) {
 
 std::vector<Turns> quick_plan() {
   std::vector<Turns> plan;
-  for (const char* workload : {"web", "writer", "idle"})
+  plan.push_back(usual_turns("web", "unlimited", 2));
+  for (const char* workload : {"writer", "idle"})
     plan.push_back(usual_turns(workload, "unlimited", 3));
   for (const char* workload : {"web", "writer"})
-    plan.push_back(usual_turns(workload, "1gbit", 2));
+    plan.push_back(usual_turns(workload, "1gbit", 1));
   // Once, as it does not converge there.
   plan.back().push_back({"writer", "1gbit", "precopy", 1024, 1});
   // redis fills its data set anew in each round, so each takes a minute.
