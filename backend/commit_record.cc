@@ -22,15 +22,12 @@ Status sync_directory(const std::string& path) {
   return ok_status();
 }
 
-Result<RelocationId> parse_hex(const std::string& text) {
-  RelocationId id{};
-  bool is_hex = text.find_first_not_of("0123456789abcdef") == std::string::npos;
-  if (text.size() != id.size() * 2 || !is_hex) {
-    return Error("a relocation's id has 32 hexadecimal digits");
+Result<CommitOutcome> parse_outcome(const std::string& name) {
+  for (auto outcome :
+       {CommitOutcome::kPending, CommitOutcome::kReleased, CommitOutcome::kReturned}) {
+    if (name == commit_outcome_name(outcome)) return outcome;
   }
-  for (size_t i = 0; i < id.size(); ++i)
-    id[i] = static_cast<uint8_t>(std::stoul(text.substr(i * 2, 2), nullptr, 16));
-  return id;
+  return errorf("a commit record's outcome is '{}'", name);
 }
 
 }  // namespace
@@ -42,11 +39,35 @@ std::string to_hex(const RelocationId& id) {
   return text;
 }
 
+const char* commit_outcome_name(CommitOutcome outcome) {
+  switch (outcome) {
+    case CommitOutcome::kPending:
+      return "pending";
+    case CommitOutcome::kReleased:
+      return "released";
+    case CommitOutcome::kReturned:
+      return "returned";
+  }
+  return "invalid";
+}
+
+Result<RelocationId> relocation_id_from_hex(const std::string& text) {
+  RelocationId id{};
+  bool is_hex = text.find_first_not_of("0123456789abcdef") == std::string::npos;
+  if (text.size() != id.size() * 2 || !is_hex) {
+    return Error("a relocation's id has 32 hexadecimal digits");
+  }
+  for (size_t i = 0; i < id.size(); ++i)
+    id[i] = static_cast<uint8_t>(std::stoul(text.substr(i * 2, 2), nullptr, 16));
+  return id;
+}
+
 Status write_commit_record(const std::string& runtime_dir, const CommitRecord& record) {
   nlohmann::json body = {{"version", 1},
                          {"relocation", to_hex(record.relocation)},
                          {"destination", record.destination},
-                         {"was_running", record.before_stop == RunState::kRunning}};
+                         {"was_running", record.before_stop == RunState::kRunning},
+                         {"outcome", commit_outcome_name(record.outcome)}};
   std::string text = body.dump() + "\n";
   std::string path = record_path(runtime_dir);
   std::string draft = path + ".new";
@@ -70,9 +91,10 @@ Result<std::optional<CommitRecord>> read_commit_record(const std::string& runtim
       return errorf("{} is not a commit record of this version of vmhop", path);
     }
     CommitRecord record;
-    VMHOP_ASSIGN(record.relocation, parse_hex(body.at("relocation")));
+    VMHOP_ASSIGN(record.relocation, relocation_id_from_hex(body.at("relocation")));
     record.destination = body.at("destination");
     record.before_stop = body.at("was_running") ? RunState::kRunning : RunState::kPaused;
+    VMHOP_ASSIGN(record.outcome, parse_outcome(body.at("outcome")));
     return std::optional(record);
   } catch (const nlohmann::json::exception& broken) {
     return errorf("{} is damaged: {}", path, broken.what());

@@ -46,6 +46,7 @@ class DestinationRelocation {
   void prepared();                         // it listens for device state
   void refuse(const std::string& reason);  // it cannot
   void loaded();
+  void commit_by_operator();  // who decides in the source's place
   void load_failed(const std::string& reason);
   void running(uint64_t resumed_realtime_ns);  // 0: QEMU did not say when
   void returned(const std::string& reason);    // it never ran and is gone

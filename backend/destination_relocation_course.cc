@@ -46,6 +46,12 @@ void DestinationRelocation::loaded() {
   if (!link_->up()) tell_({{"event", "in_doubt"}, {"message", "the link to the source is down"}});
 }
 
+void DestinationRelocation::commit_by_operator() {
+  if (state() != DestinationState::kLoaded) return;
+  spdlog::warn("{}: an operator decided that the VM is this host's", options_.vm);
+  on_commit(Commit{page_map_->run_state()});
+}
+
 void DestinationRelocation::load_failed(const std::string& reason) {
   if (state() != DestinationState::kPreparing) return;
   link_->send(Abort{reason});
@@ -112,9 +118,18 @@ void DestinationRelocation::repeat_news() {
   tell_({{"event", "commit"}, {"was_running", page_map_->run_state() == RunState::kRunning}});
 }
 
+// After the commit it is an operator's word at the source: the VM runs there again, and the one
+// that was continued here, without the memory that it still lacks, must not go on beside it.
 void DestinationRelocation::on_abort(const std::string& reason) {
-  if (state() >= DestinationState::kCommitted && state() != DestinationState::kReturned) {
-    return spdlog::error("{}: the source wants to abort after its commit: {}", options_.vm, reason);
+  if (state() == DestinationState::kDrained || state() == DestinationState::kEnded) {
+    return spdlog::error(
+        "{}: the source took the VM back after all of it was here: it may run on both hosts. End "
+        "one of the two",
+        options_.vm);
+  }
+  if (state() == DestinationState::kCommitted) {
+    spdlog::error("{}: the source took the VM back after its commit: {}", options_.vm, reason);
+    delivery_->stop();
   }
   // The supervisor first: once this is confirmed the source forgets the VM, and a pager that died
   // in between would leave it in doubt for ever.

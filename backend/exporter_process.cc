@@ -32,7 +32,7 @@ class ExporterProcess {
     // Given up before the commit: that is over for this host, though the destination may still have
     // to hear of it, and the socket is the next relocation's.
     std::string what = event.value("event", "");
-    if (what == "failed" || what == "aborted") local_.reset();
+    if (what == "failed" || what == "aborted" || what == "returned") local_.reset();
   }
 
  private:
@@ -65,7 +65,16 @@ Status ExporterProcess::start_checked(ControlMessage message) {
   options.destination = HostPort{body.at("host"), body.at("port").get<uint16_t>()};
   options.runtime_dir = body.at("runtime_dir");
   Hello& hello = options.hello;
-  VMHOP_TRY(fill_random(std::as_writable_bytes(std::span(hello.relocation))));
+  if (body.contains("committed")) {
+    const auto& committed = body.at("committed");
+    CommitRecord record;
+    VMHOP_ASSIGN(record.relocation, relocation_id_from_hex(committed.at("relocation")));
+    record.before_stop = committed.at("was_running") ? RunState::kRunning : RunState::kPaused;
+    hello.relocation = record.relocation;
+    options.committed = record;
+  } else {
+    VMHOP_TRY(fill_random(std::as_writable_bytes(std::span(hello.relocation))));
+  }
   hello.vm = body.at("vm");
   hello.machine = body.at("machine");
   hello.qemu_version = body.at("qemu_version");
@@ -122,6 +131,8 @@ void ExporterProcess::serve_control() {
         body.value("stopped_ns", uint64_t{0}));
   } else if (command == "source_completed") {
     relocation_->source_completed();
+  } else if (command == "revoke") {
+    relocation_->revoke();
   } else if (command == "abort") {
     relocation_->abort(body.value("reason", "aborted at the source"));
   } else {

@@ -1,6 +1,8 @@
 #include "backend/page_map.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -17,6 +19,25 @@ static_assert(std::atomic<uint8_t>::is_always_lock_free && sizeof(std::atomic<ui
 
 uint64_t pages_of(const RegionInfo& region) {
   return region.size / region.page_size;
+}
+
+// A file that was left there belongs to a VM that is gone.
+Result<UniqueFd> create_file(const std::string& path, uint64_t size) {
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
+    return Error::from_errno("replacing " + path, errno);
+  }
+  UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  if (!fd.valid()) return Error::from_errno("making the page map " + path, errno);
+  // Written through a mapping, where a full disk would be a SIGBUS.
+  if (int failure = ::posix_fallocate(fd.get(), 0, static_cast<off_t>(size)); failure != 0) {
+    (void)::unlink(path.c_str());
+    return Error::from_errno(
+        fmt::format("the page map {} needs {} KiB (a byte for each page of RAM; name another "
+                    "directory in VMHOP_RUNTIME_DIR if there is no room)",
+                    path, (size + 1023) >> 10),
+        failure);
+  }
+  return fd;
 }
 
 }  // namespace
@@ -123,15 +144,16 @@ PageMap::Header& PageMap::header() const {
   return *reinterpret_cast<Header*>(mapping_.data());
 }
 
-Result<PageMap> PageMap::create(std::span<const RegionInfo> regions) {
+Result<PageMap> PageMap::create(std::span<const RegionInfo> regions, const std::string& path) {
   uint64_t pages = 0;
   for (const RegionInfo& region : regions)
     pages += pages_of(region);
   uint64_t size = states_offset(regions.size()) + pages;
-  VMHOP_ASSIGN(UniqueFd fd, create_memfd("vmhop-page-map", size));
+  VMHOP_ASSIGN(UniqueFd fd,
+               path.empty() ? create_memfd("vmhop-page-map", size) : create_file(path, size));
   {
     VMHOP_ASSIGN(Mapping mapping, Mapping::map_shared(fd.get(), size, Access::kReadWrite));
-    // A fresh memfd is zeros: every page is absent already.
+    // A fresh file is zeros: every page is absent already.
     auto* header = reinterpret_cast<Header*>(mapping.data());
     header->magic = kMagic;
     header->version = kVersion;

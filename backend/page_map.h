@@ -1,5 +1,5 @@
-// The state of every page of a VM that is arriving, in a shared memfd, so that it outlives the
-// pager process and a new pager goes on where the old one was.
+// The state of every page of a VM that is arriving, in a file of the VM's runtime directory, so
+// that it outlives pager and supervisor, and a new pager goes on where the old one was.
 #pragma once
 
 #include <atomic>
@@ -93,7 +93,9 @@ class PageStates {
 // The file: a header, one entry a region, then one byte a page.
 class PageMap {
  public:
-  static Result<PageMap> create(std::span<const RegionInfo> regions);
+  // At `path`, where it outlives every process; in a memfd when there is none. Its blocks are
+  // allocated, so that a full disk says so here.
+  static Result<PageMap> create(std::span<const RegionInfo> regions, const std::string& path = {});
   // Maps a page map made elsewhere; refuses one that does not fit `regions`.
   static Result<PageMap> attach(UniqueFd fd, std::span<const RegionInfo> regions);
 

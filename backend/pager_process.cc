@@ -89,7 +89,7 @@ Status PagerProcess::start_checked(ControlMessage message) {
   auto next = message.fds.begin();
   UniqueFd listening = std::move(*next++);
   auto page_map = takes_over ? PageMap::attach(std::move(*next++), options.regions)
-                             : PageMap::create(options.regions);
+                             : PageMap::create(options.regions, runtime_dir + "/pages");
   if (!page_map) return page_map.error();
   std::vector<DestinationMemory::Region> regions;
   for (size_t i = 0; i < options.regions.size(); ++i) {
@@ -131,6 +131,7 @@ void PagerProcess::serve_control() {
   if (command == "prepared") return relocation_->prepared();
   if (command == "refuse") return relocation_->refuse(text);
   if (command == "loaded") return relocation_->loaded();
+  if (command == "commit") return relocation_->commit_by_operator();
   if (command == "load_failed") return relocation_->load_failed(text);
   if (command == "running") return relocation_->running(body.value("resumed_ns", uint64_t{0}));
   if (command == "returned") return relocation_->returned(text);

@@ -75,6 +75,13 @@ Result<std::unique_ptr<SourceRelocation>> SourceRelocation::start(EventLoop& loo
   std::unique_ptr<SourceRelocation> self(new SourceRelocation(
       loop, std::move(options), std::move(key), std::move(regions), std::move(tell)));
   VMHOP_TRY(self->open_memory());
+  if (self->options_.committed) {
+    self->state_ = SourceState::kCommitted;
+    self->before_stop_ = self->options_.committed->before_stop;
+    self->dial();
+    self->session_->start_pings();
+    return self;
+  }
   std::string path = self->options_.runtime_dir + "/migrate.sock";
   VMHOP_ASSIGN(self->migrate_socket_, listen_unix(path, SOCK_STREAM));
   loop.set(self->migrate_socket_.get(), POLLIN, [raw = self.get()](short) { raw->accept_qemu(); });
@@ -119,7 +126,9 @@ void SourceRelocation::on_prepared() {
 }
 
 void SourceRelocation::on_running(const Running& running) {
-  if (state_ != SourceState::kCommitted || blackout_ns_) return;
+  if (state_ != SourceState::kCommitted || running_there_) return;
+  running_there_ = true;
+  if (options_.committed) return tell_({{"event", "running"}});
   // From STOP to the commit by the source's clock, from its arrival to RESUME by the destination's,
   // and the way between as half of the shortest round trip seen: no two clocks are compared.
   auto way = session_->round_trip().count() / 2;
@@ -134,9 +143,9 @@ void SourceRelocation::on_returned(const Returned& returned) {
     return fail(errorf("the destination gave up: {}", returned.reason));
   }
   if (state_ != SourceState::kCommitted) return;
-  if (Status removed = remove_commit_record(options_.runtime_dir); !removed) {
-    spdlog::error("{}", removed.error().message());
-    return;  // While the record is there, nobody may run the VM here.
+  if (Status written = record(CommitOutcome::kReturned); !written) {
+    spdlog::error("{}", written.error().message());
+    return;  // While the record is as it was, nobody may run the VM here.
   }
   state_ = SourceState::kReturned;
   tell_({{"event", "returned"}, {"message", returned.reason}});
@@ -204,12 +213,17 @@ void SourceRelocation::source_completed() {
   decide_when_ready();
 }
 
+Status SourceRelocation::record(CommitOutcome outcome) const {
+  return write_commit_record(
+      options_.runtime_dir,
+      {options_.hello.relocation, options_.destination.to_string(), before_stop_, outcome});
+}
+
 // The decision: both sides are complete, it is on disk, only then is it said.
 void SourceRelocation::decide_when_ready() {
   if (state_ != SourceState::kReadPoint || !loaded_ || !source_completed_ || !session_->up())
     return;
-  CommitRecord record{options_.hello.relocation, options_.destination.to_string(), before_stop_};
-  if (Status written = write_commit_record(options_.runtime_dir, record); !written) {
+  if (Status written = record(CommitOutcome::kPending); !written) {
     return fail(written.error().with("recording the commit"));
   }
   state_ = SourceState::kCommitted;
@@ -261,22 +275,32 @@ void SourceRelocation::abort(const std::string& reason) {
 void SourceRelocation::fail(const Error& error) {
   if (state_ >= SourceState::kCommitted) return;
   bool was_connecting = state_ == SourceState::kConnecting;
-  state_ = SourceState::kAborted;
-  loop_.remove(migrate_socket_.get());
-  migrate_socket_.reset();
-  ::unlink((options_.runtime_dir + "/migrate.sock").c_str());
-  relay_.reset();
-  exporter_.close_lanes();
-  exporter_.close_memory();  // before anybody hears of it: discards are allowed again then
+  give_up();
   if (error.kind() == ErrorKind::kAborted) {
     tell_({{"event", "aborted"}});
   } else {
     tell_({{"event", "failed"}, {"kind", kind_name(error.kind())}, {"message", error.message()}});
   }
   if (was_connecting) return loop_.stop();
+  tell_the_destination(error.message());
+}
+
+void SourceRelocation::give_up() {
+  state_ = SourceState::kAborted;
+  if (migrate_socket_.valid()) {
+    loop_.remove(migrate_socket_.get());
+    migrate_socket_.reset();
+    ::unlink((options_.runtime_dir + "/migrate.sock").c_str());
+  }
+  relay_.reset();
+  exporter_.close_lanes();
+  exporter_.close_memory();  // before anybody hears of it: discards are allowed again then
+}
+
+void SourceRelocation::tell_the_destination(const std::string& reason) {
   loop_.after(kAbortDelivery, [this] { loop_.stop(); });
   if (session_->up()) {
-    session_->send(Abort{error.message()});
+    session_->send(Abort{reason});
   } else {
     session_->redial_later();
   }
@@ -289,18 +313,29 @@ void SourceRelocation::drop() {
   release();
 }
 
+void SourceRelocation::revoke() {
+  if (state_ != SourceState::kCommitted) return;
+  if (Status written = record(CommitOutcome::kReturned); !written) {
+    return tell_({{"event", "error"}, {"message", written.error().message()}});
+  }
+  spdlog::warn("an operator took the VM back");
+  give_up();
+  tell_({{"event", "returned"}, {"message", "an operator decided that it runs here"}});
+  tell_the_destination("the source's operator took the VM back, and it runs there");
+}
+
 void SourceRelocation::release() {
   bool committed = state_ == SourceState::kCommitted;
   state_ = SourceState::kReleased;
+  if (committed) {
+    if (Status written = record(CommitOutcome::kReleased); !written) {
+      spdlog::error("{}", written.error().message());
+    }
+  }
   session_->send(Released{});
   session_->flush();
   exporter_.close_lanes();
   exporter_.close_memory();
-  if (committed) {
-    if (Status removed = remove_commit_record(options_.runtime_dir); !removed) {
-      spdlog::error("{}", removed.error().message());
-    }
-  }
   loop_.stop();
 }
 
@@ -314,6 +349,7 @@ nlohmann::json SourceRelocation::status() const {
   status["link"] = session_->up();
   status["transport"] = rdma_ ? "rdma" : "tcp";
   status["bytes_sent"] = exporter_.counters().bytes_sent.load();
+  status["running_there"] = running_there_;
   if (blackout_ns_) status["blackout_ns"] = *blackout_ns_;
   return status;
 }

@@ -9,6 +9,7 @@
 
 #include "backend/base/event_loop.h"
 #include "backend/base/worker.h"
+#include "backend/commit_record.h"
 #include "backend/exporter.h"
 #include "backend/session/key.h"
 #include "backend/source_session.h"
@@ -41,6 +42,9 @@ class SourceRelocation {
     TransportPolicy transport;
     OneSidedTransport::ExportOptions memory;
     OneSidedTransport* one_sided = nullptr;  // null: this program has none
+    // For an exporter that goes on where another one died, or lost its supervisor: the decision is
+    // made, the VM is the destination's. hello.relocation is the record's.
+    std::optional<CommitRecord> committed;
   };
   // `tell` gets the events for the supervisor, as in docs/protocol-local.md.
   using Tell = std::function<void(const nlohmann::json&)>;
@@ -58,6 +62,8 @@ class SourceRelocation {
   void abort(const std::string& reason);
   // An operator's order: the memory goes, drained or not.
   void drop();
+  // An operator's order: the VM runs here again. The destination is told so as soon as it can be.
+  void revoke();
 
   SourceState state() const { return state_; }
   nlohmann::json status() const;
@@ -91,8 +97,11 @@ class SourceRelocation {
   void send_layout(const SourceLayout& layout, LayoutKind kind);
   void send_keys(const std::vector<MemoryKeys>& all);
   void scan_after_stop();
+  Status record(CommitOutcome outcome) const;
   void decide_when_ready();
   void fail(const Error& error);
+  void give_up();
+  void tell_the_destination(const std::string& reason);
   void release();
 
   EventLoop& loop_;
@@ -114,7 +123,8 @@ class SourceRelocation {
   uint64_t commit_sent_realtime_ns_ = 0;
   bool loaded_ = false;
   bool source_completed_ = false;
-  std::optional<uint64_t> blackout_ns_;
+  bool running_there_ = false;
+  std::optional<uint64_t> blackout_ns_;  // unknown to an exporter that did not see the stop
   std::optional<Progress> progress_;
 
   std::unique_ptr<SourceSession> session_;

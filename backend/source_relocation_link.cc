@@ -97,6 +97,11 @@ void SourceRelocation::on_link(SourceLink link) {
     session_->send(Abort{"the source gave up and runs the VM"});
     return;
   }
+  // An exporter that found the decision made: what it scanned is final.
+  if (exporter_.layout() == nullptr) {
+    exporter_.set_layout(link.layout);
+    final_layout_ = true;
+  }
   // The VM's memory counts more than the way it takes: without RDMA, the lanes it is.
   serve_lanes(link);
   send_keys(link.keys);

@@ -11,6 +11,7 @@ Result<int> keygen(const KeygenOptions& options);
 Result<int> relocate(const RelocateOptions& options);
 Result<int> status(const StatusOptions& options);
 Result<int> drop(const DropOptions& options);
+Result<int> resolve(const ResolveOptions& options);
 Result<int> devices(const DevicesOptions& options);
 
 }  // namespace vmhop

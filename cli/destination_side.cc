@@ -1,12 +1,15 @@
 #include "cli/destination_side.h"
 
+#include <fcntl.h>
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
 
 #include <algorithm>
 #include <cerrno>
 
+#include "backend/page_map.h"
 #include "cli/json_access.h"
+#include "cli/process_files.h"
 #include "cli/source_checks.h"
 
 namespace vmhop {
@@ -42,7 +45,10 @@ Result<WaitingVm> DestinationSide::start_vm(const std::function<bool()>& give_up
   auto qmp = command_ ? collect_expected(listener) : collect_all_of_somebodys(listener, give_up);
   auto waiting = qmp ? waiting_vm(std::move(*qmp)) : Result<WaitingVm>(qmp.error());
   if (waiting) {
-    on_qemu_(vm_->child().identity(), region_records(*vm_));
+    auto records = region_records(*vm_);
+    for (size_t i = 0; i < records.size(); ++i)
+      records[i].address = offered_[i].address;
+    on_qemu_(vm_->child().identity(), std::move(records));
     return waiting;
   }
   // Its own message, if it had one, is on standard error already.
@@ -202,6 +208,51 @@ Result<WaitingVm> DestinationSide::waiting_vm(QmpClient qmp) {
                        region.memfd.get(), offered_[i].userfaultfd.get()});
   }
   return WaitingVm{std::move(qmp), machine, std::move(regions), vm_->child().pidfd()};
+}
+
+Result<FoundVm> DestinationSide::find_vm(std::shared_ptr<VmProcess> vm, const VmRecord& record) {
+  vm_ = std::move(vm);
+  FoundVm found;
+  VMHOP_ASSIGN(auto switched, read_switch_record(paths_.directory()));
+  if (!switched) return errorf("{} has no record of its switch", paths_.directory());
+  found.record = std::move(*switched);
+  found.exit_fd = vm_->child().pidfd();
+  std::vector<RegionInfo> infos;
+  for (const RegionRecord& region : record.regions)
+    infos.push_back({region.id, region.size, region.page_size});
+  found.page_map.reset(::open(paths_.page_map().c_str(), O_RDWR | O_CLOEXEC));
+  if (!found.page_map.valid()) {
+    return Error::from_errno("opening the page map " + paths_.page_map(), errno);
+  }
+  VMHOP_ASSIGN(UniqueFd looked_at, found.page_map.duplicate());
+  VMHOP_ASSIGN(PageMap map, PageMap::attach(std::move(looked_at), infos));
+  found.state = map.destination_state();
+  found.was_running = map.run_state() == RunState::kRunning;
+  offered_.clear();
+  for (VmProcess::Region& region : vm_->regions()) {
+    auto known = std::find_if(record.regions.begin(), record.regions.end(),
+                              [&](const auto& entry) { return entry.id == region.spec.id; });
+    if (known == record.regions.end() || known->address == 0) {
+      return errorf("{}/vm.json does not say where QEMU has its RAM {}", paths_.directory(),
+                    region.spec.id);
+    }
+    region.page_size = known->page_size;
+    // Of a drained one nothing is registered any more, and must not be again.
+    VMHOP_ASSIGN(UniqueFd userfaultfd,
+                 found.state == DestinationState::kDrained
+                     ? any_userfaultfd(vm_->child().identity().pid, vm_->child().pidfd())
+                     : find_userfaultfd(vm_->child().identity().pid, vm_->child().pidfd(),
+                                        known->address, known->size));
+    offered_.push_back({known->address, std::move(userfaultfd)});
+    found.regions.push_back({region.spec.id, region.spec.size, region.page_size, known->address,
+                             region.memfd.get(), offered_.back().userfaultfd.get()});
+  }
+  return found;
+}
+
+Result<QmpClient> DestinationSide::connect_qmp(std::chrono::milliseconds timeout) {
+  return QmpClient::connect(paths_.relocation_qmp(), Clock::now() + timeout,
+                            [this] { return vm_->check_alive(); });
 }
 
 Result<Helper> DestinationSide::start_pager() {

@@ -40,10 +40,15 @@ class DestinationSide : public ReceptionHost {
   Result<WaitingVm> start_vm(const std::function<bool()>& give_up) override;
   bool owns_qemu() const override { return command_.has_value(); }
   Result<Helper> start_pager() override;
+  Result<QmpClient> connect_qmp(std::chrono::milliseconds timeout) override;
   void let_front_go() override { vm_->show_drained(); }
   std::optional<ExitStatus> qemu_exit() override { return vm_->child().poll(); }
   void end_qemu() override;
   void report(const nlohmann::json& event) override;
+
+  // For `vmhop recover`, in place of start_vm(): takes what a dead supervisor left, from QEMU's own
+  // open files and the records in the runtime directory. Its pager must be gone.
+  Result<FoundVm> find_vm(std::shared_ptr<VmProcess> vm, const VmRecord& record);
 
   // The VM of the latest attempt; after its thread has ended.
   std::shared_ptr<VmProcess> vm() const { return vm_; }

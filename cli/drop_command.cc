@@ -1,13 +1,12 @@
 #include <fmt/format.h>
 #include <signal.h>  // NOLINT(modernize-deprecated-headers): POSIX signals, not C's
-#include <unistd.h>
 
 #include <chrono>
-#include <iostream>
 #include <thread>
 
 #include "backend/base/control_channel.h"
 #include "cli/commands.h"
+#include "cli/consent.h"
 #include "cli/exit_codes.h"
 #include "cli/json_access.h"
 #include "cli/vm_record.h"
@@ -38,7 +37,7 @@ Result<std::string> consequence(const json& status, const std::string& name) {
         "this host, that is the VM's end, unless it had not run here yet.",
         name, peer);
   }
-  if (state == "ended") {
+  if (state == "ended" || state == "given back") {
     return fmt::format(
         "{0} has ended here or never ran here, and {1} has not heard of it yet. Dropping leaves "
         "{1} "
@@ -58,17 +57,6 @@ Result<std::string> consequence(const json& status, const std::string& name) {
   if (state == "gone") return fmt::format("Nothing of {} is alive; its records are removed.", name);
   return refusedf("nothing to drop: {} is {}. To end a VM, end its `vmhop run` with SIGTERM", name,
                   state);
-}
-
-Result<bool> agreed(const std::string& consequence) {
-  fmt::print(stderr, "{}\n", consequence);
-  if (::isatty(STDIN_FILENO) == 0) {
-    return refusedf("there is no terminal to ask at; --yes goes ahead without asking");
-  }
-  fmt::print(stderr, "Type yes to go ahead: ");
-  std::string answer;
-  std::getline(std::cin, answer);
-  return answer == "yes";
 }
 
 Status ask_to_drop(const std::string& socket_path) {

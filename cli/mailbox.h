@@ -17,6 +17,8 @@ enum class Request {
   kAbort,      // the user changed their mind; void after the commit
   kTerminate,  // the supervisor is to end: give the VM up in good order
   kDrop,       // give up memory that is not drained, or a VM in doubt
+  kRunHere,    // an operator decides that the VM is this side's
+  kGiveBack,   // ... the other side's
 };
 
 class Mailbox {

@@ -55,6 +55,8 @@ Result<int> dispatch(const Command& command) {
     Result<int> operator()(const RelocateOptions& options) { return relocate(options); }
     Result<int> operator()(const StatusOptions& options) { return status(options); }
     Result<int> operator()(const DropOptions& options) { return drop(options); }
+    Result<int> operator()(const ResolveOptions& options) { return resolve(options); }
+    Result<int> operator()(const RecoverOptions& options) { return recover_vm(options); }
     Result<int> operator()(const DevicesOptions& options) { return devices(options); }
     Result<int> operator()(const HelperOptions& options) { return run_helper(options); }
   };

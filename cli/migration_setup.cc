@@ -88,6 +88,19 @@ Status MigrationSetup::restore(QmpClient& qmp) {
   return ok_status();
 }
 
+json MigrationSetup::found() const {
+  return {{"capabilities", found_capabilities_}, {"parameters", found_parameters_}};
+}
+
+MigrationSetup MigrationSetup::from_found(const json& found) {
+  MigrationSetup setup;
+  for (const auto& [name, state] : member_of(found, "capabilities").items()) {
+    if (state.is_boolean()) setup.found_capabilities_[name] = state.get<bool>();
+  }
+  setup.found_parameters_ = member_of(found, "parameters");
+  return setup;
+}
+
 Status announce(QmpClient& qmp) {
   VMHOP_ASSIGN(json parameters, qmp.execute("query-migrate-parameters"));
   json arguments = {{"initial", number_of(parameters, "announce-initial", 50)},

@@ -23,6 +23,10 @@ class MigrationSetup {
   // Back to what apply() found; nothing if it was not called.
   Status restore(QmpClient& qmp);
 
+  // What apply() found, for a supervisor that has to restore it in place of this one.
+  nlohmann::json found() const;
+  static MigrationSetup from_found(const nlohmann::json& found);
+
  private:
   std::map<std::string, bool> found_capabilities_;
   nlohmann::json found_parameters_;

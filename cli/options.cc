@@ -35,6 +35,19 @@ constexpr const char* kDropHelp =
     "Pages that the destination has not fetched yet are lost, and with them, most likely, the VM.\n"
     "For memory whose destination is gone for good.";
 
+constexpr const char* kResolveHelp =
+    "For a VM that is in doubt because the hosts cannot reach each other. vmhop never decides such "
+    "a\n"
+    "thing by itself: of two sides that both run a VM its disks are the first victim. What the "
+    "decision\n"
+    "means here is said before it is made.";
+constexpr const char* kRecoverHelp =
+    "Adopts what a supervisor that was killed has left: QEMU, and the relocation that was under "
+    "way.\n"
+    "From then on this is what `vmhop run` or `vmhop receive` was, in the foreground. A VM that "
+    "was\n"
+    "frozen for want of its pages goes on.";
+
 struct Reader {
   CLI::App app{kDescription, "vmhop"};
   KeygenOptions keygen;
@@ -44,6 +57,8 @@ struct Reader {
   RelocateOptions relocate;
   StatusOptions status;
   DropOptions drop;
+  ResolveOptions resolve;
+  RecoverOptions recover;
   DevicesOptions devices;
   const HostDefaults& defaults;
   std::string log_level = "info";
@@ -55,6 +70,8 @@ struct Reader {
   CLI::App* relocate_command = nullptr;
   CLI::App* status_command = nullptr;
   CLI::App* drop_command = nullptr;
+  CLI::App* resolve_command = nullptr;
+  CLI::App* recover_command = nullptr;
   CLI::App* devices_command = nullptr;
   CLI::App* internal_exporter = nullptr;
   CLI::App* internal_pager = nullptr;
@@ -63,6 +80,7 @@ struct Reader {
   void add_vm_commands();
   void add_front_option(CLI::App* command, std::string& front);
   void add_operator_commands();
+  void add_emergency_commands();
   void add_key_option(CLI::App* command, std::string& path);
 };
 
@@ -80,6 +98,7 @@ Reader::Reader(const HostDefaults& host) : defaults(host) {
   keygen_command->add_option("FILE", keygen.file, "Where to")->capture_default_str();
   add_vm_commands();
   add_operator_commands();
+  add_emergency_commands();
   // An empty group hides them.
   internal_exporter = app.add_subcommand(kExporterCommand, "")->group("");
   internal_pager = app.add_subcommand(kPagerCommand, "")->group("");
@@ -161,15 +180,36 @@ void Reader::add_operator_commands() {
   status_command->add_flag("--json", status.json, "As JSON");
   status_command->add_flag("--watch", status.watch, "Again each second, until Ctrl-C");
 
+  devices_command = app.add_subcommand("devices", "Shows the RDMA devices of this host");
+  devices_command->add_flag("--json", devices.json, "As JSON");
+  devices_command->footer("Exits with 0 when one of them is usable.");
+}
+
+// For bad days.
+void Reader::add_emergency_commands() {
   drop_command = app.add_subcommand(
       "drop", "Gives up what is left here of a VM that was committed to another host");
   drop_command->add_option("NAME", drop.name, "The VM")->required();
   drop_command->add_flag("--yes", drop.yes, "Do not ask");
   drop_command->footer(kDropHelp);
 
-  devices_command = app.add_subcommand("devices", "Shows the RDMA devices of this host");
-  devices_command->add_flag("--json", devices.json, "As JSON");
-  devices_command->footer("Exits with 0 when one of them is usable.");
+  resolve_command =
+      app.add_subcommand("resolve", "Decides, in place of the other host, where a VM runs");
+  resolve_command->add_option("NAME", resolve.name, "The VM")->required();
+  auto* here = resolve_command->add_flag("--run-here", resolve.run_here, "It runs on this host");
+  auto* there = resolve_command->add_flag("--give-back", resolve.give_back,
+                                          "It is the other host's; it never runs here again");
+  here->excludes(there);
+  resolve_command->add_flag("--yes", resolve.yes, "Do not ask");
+  resolve_command->footer(kResolveHelp);
+
+  recover_command =
+      app.add_subcommand("recover", "Supervises a VM whose `vmhop run` or `receive` was killed");
+  recover_command->add_option("NAME", recover.name, "The VM")->required();
+  recover_command->add_option("--key", recover.key_path,
+                              "The key that both hosts share [the one that it was received with]");
+  recover.default_key = defaults.key_path;
+  recover_command->footer(kRecoverHelp);
 }
 
 CommandLine wrong_usage(const std::string& message) {
@@ -215,6 +255,13 @@ CommandLine parse_command_line(std::vector<std::string> arguments, const HostDef
   if (chosen(reader.relocate_command)) result.command = reader.relocate;
   if (chosen(reader.status_command)) result.command = reader.status;
   if (chosen(reader.drop_command)) result.command = reader.drop;
+  if (chosen(reader.resolve_command)) {
+    if (reader.resolve.run_here == reader.resolve.give_back) {
+      return wrong_usage("say which: --run-here or --give-back");
+    }
+    result.command = reader.resolve;
+  }
+  if (chosen(reader.recover_command)) result.command = reader.recover;
   if (chosen(reader.devices_command)) result.command = reader.devices;
   if (chosen(reader.internal_exporter)) result.command = HelperOptions{true};
   if (chosen(reader.internal_pager)) result.command = HelperOptions{false};

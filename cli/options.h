@@ -40,6 +40,13 @@ struct DropOptions {
   bool yes = false;
 };
 
+struct ResolveOptions {
+  std::string name;
+  bool run_here = false;
+  bool give_back = false;
+  bool yes = false;
+};
+
 struct DevicesOptions {
   bool json = false;
 };
@@ -49,9 +56,9 @@ struct HelperOptions {
   bool exporter = false;
 };
 
-using Command =
-    std::variant<KeygenOptions, RunOptions, ReceiveOptions, PagerOptions, RelocateOptions,
-                 StatusOptions, DropOptions, DevicesOptions, HelperOptions>;
+using Command = std::variant<KeygenOptions, RunOptions, ReceiveOptions, PagerOptions,
+                             RelocateOptions, StatusOptions, DropOptions, ResolveOptions,
+                             RecoverOptions, DevicesOptions, HelperOptions>;
 
 struct CommandLine {
   std::optional<Command> command;  // nothing: print `text`, exit with `exit_code`

@@ -26,12 +26,19 @@ ReceptionOutcome Reception::run() {
             {}};
   }
   vm_.emplace(std::move(*started));
+  machine_ = vm_->machine;
+  qemu_version_ = vm_->qmp.qemu_version();
+  regions_ = vm_->regions;
   Status ready = check_capabilities(vm_->qmp, MigrationSide::kDestination);
   if (ready) ready = start_pager();
   if (!ready) {
     if (host_.owns_qemu()) host_.end_qemu();
     return {ReceptionEnd::kFailed, ready.error().message(), {}};
   }
+  return serve();
+}
+
+ReceptionOutcome Reception::serve() {
   for (;;) {
     if (auto outcome = react()) return *outcome;
     auto deadline = give_up_at_.value_or(Clock::now() + std::chrono::hours(1));
@@ -49,7 +56,7 @@ Status Reception::start_pager() {
   json regions = json::array();
   std::vector<int> fds = {host_.listening_socket()};
   if (page_map_.valid()) fds.push_back(page_map_.get());
-  for (const WaitingVm::Region& region : vm_->regions) {
+  for (const WaitingVm::Region& region : regions_) {
     regions.push_back({{"id", region.id},
                        {"size", region.size},
                        {"page_size", region.page_size},
@@ -59,8 +66,8 @@ Status Reception::start_pager() {
   }
   json start = {{"cmd", "start"},
                 {"vm", host_.vm_name()},
-                {"machine", vm_->machine},
-                {"qemu_version", vm_->qmp.qemu_version()},
+                {"machine", machine_},
+                {"qemu_version", qemu_version_},
                 {"key", host_.key()},
                 {"transport", host_.transport()},
                 {"runtime_dir", host_.runtime_directory()},
@@ -96,6 +103,7 @@ std::optional<ReceptionOutcome> Reception::react() {
     if (auto restored = setup_.restore(vm_->qmp); !restored) {
       spdlog::warn("{}: {}", host_.vm_name(), restored.error().message());
     }
+    remove_switch_record(host_.runtime_directory());
     // The pager leaves by itself once the source knows.
     return ReceptionOutcome{ReceptionEnd::kDrained, "", {}};
   }
@@ -204,7 +212,11 @@ void Reception::tell_pager(const json& message) {
 void Reception::read_mailbox() {
   while (auto request = mailbox_.take()) {
     if (request->first == Request::kTerminate) terminate(request->second);
-    if (request->first == Request::kDrop && stage_ == Stage::kLoaded) give_back(request->second);
+    bool in_doubt = stage_ == Stage::kLoaded;
+    if (request->first == Request::kDrop && stage_ == Stage::kGivenBack) forget_source();
+    if (request->first == Request::kDrop && in_doubt) give_back(request->second);
+    if (request->first == Request::kGiveBack && in_doubt) give_back(request->second);
+    if (request->first == Request::kRunHere && in_doubt) tell_pager({{"cmd", "commit"}});
   }
 }
 
@@ -258,6 +270,14 @@ void Reception::give_back(const std::string& reason) {
   // end leaves that to the pager alone.
   if (terminating_) give_up_at_ = Clock::now() + limits_.settle;
   tell_pager(last_words_);
+  host_.report({{"event", "given_back"},
+                {"message", reason + "; this stays until the source has heard of it"}});
+}
+
+// An operator knows that there is nobody to tell.
+void Reception::forget_source() {
+  pager_->kill_and_reap();
+  pager_closed_ = pager_heard_out_ = pager_done_ = true;
 }
 
 }  // namespace vmhop

@@ -15,12 +15,14 @@
 #include <vector>
 
 #include "backend/base/result.h"
+#include "backend/session/messages.h"
 #include "backend/transport_choice.h"
 #include "cli/child_process.h"
 #include "cli/helper_process.h"
 #include "cli/mailbox.h"
 #include "cli/migration_setup.h"
 #include "cli/qmp_client.h"
+#include "cli/switch_record.h"
 
 namespace vmhop {
 
@@ -38,6 +40,16 @@ struct WaitingVm {
   std::string machine;
   std::vector<Region> regions;
   int exit_fd = -1;  // readable once QEMU has exited
+};
+
+// One whose supervisor died after its device state was loaded.
+struct FoundVm {
+  SwitchRecord record;
+  std::vector<WaitingVm::Region> regions;
+  int exit_fd = -1;
+  UniqueFd page_map;
+  DestinationState state = DestinationState::kLoaded;  // these two: in the page map
+  bool was_running = true;
 };
 
 // What a reception needs of the VM's supervisor. Called from the reception's thread.
@@ -60,6 +72,8 @@ class ReceptionHost {
   // Whether it started that QEMU itself, and may end it when it is of no use.
   virtual bool owns_qemu() const { return true; }
   virtual Result<Helper> start_pager() = 0;
+  // The monitor of a VM that was found. May fail for as long as its main thread waits for a page.
+  virtual Result<QmpClient> connect_qmp(std::chrono::milliseconds timeout) = 0;
 
   // Every page is here: QEMU's front may let go of userfaultfd, and RAM be discarded.
   virtual void let_front_go() = 0;
@@ -75,6 +89,7 @@ struct ReceptionLimits {
   std::chrono::milliseconds settle{10'000};        // for the pager to tell the source
   std::chrono::milliseconds quit{10'000};          // for QEMU to quit when asked
   std::chrono::milliseconds restart_pause{1'000};  // between two deaths of the pager
+  std::chrono::milliseconds monitor{1'000};        // for the monitor of a VM that was found
 };
 
 enum class ReceptionEnd {
@@ -83,6 +98,7 @@ enum class ReceptionEnd {
   kVmEnded,     // committed; its QEMU ended here before it was drained
   kTerminated,  // asked to end before anything was committed here
   kFailed,      // the destination cannot be prepared
+  kLeft,        // asked to end before a VM that was found could be spoken to: it is as it was
 };
 
 struct ReceptionOutcome {
@@ -98,6 +114,8 @@ class Reception {
 
   // Blocks until this attempt has ended either way.
   ReceptionOutcome run();
+  // The same for a VM whose supervisor died: its former pager is gone (reaped).
+  ReceptionOutcome go_on(FoundVm found);
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -112,7 +130,12 @@ class Reception {
     kEnded,      // QEMU ended here; the pager tells the source
   };
 
+  ReceptionOutcome serve();
   Status start_pager();
+  bool wait_for_monitor(int exit_fd);
+  void hear_pager_meanwhile();
+  void learn_whether_it_runs(const FoundVm& found);
+  void remember(bool arrived);
   void hear_pagers_last_words();
   Status pump(Clock::time_point deadline);
   std::optional<ReceptionOutcome> react();
@@ -136,6 +159,7 @@ class Reception {
   void read_mailbox();
   void terminate(const std::string& reason);
   void give_back(const std::string& reason);
+  void forget_source();
   void tell_pager(const nlohmann::json& message);
   void remind_pager();
   ReceptionOutcome finish(ReceptionEnd end, std::string message);
@@ -144,7 +168,11 @@ class Reception {
   Mailbox& mailbox_;
   ReceptionLimits limits_;
 
-  std::optional<WaitingVm> vm_;
+  std::optional<WaitingVm> vm_;  // empty only while a VM that was found does not answer
+  // What a pager is started with.
+  std::string machine_;
+  std::string qemu_version_;
+  std::vector<WaitingVm::Region> regions_;
   std::optional<Helper> pager_;
   UniqueFd page_map_;
   MigrationSetup setup_;
@@ -163,6 +191,7 @@ class Reception {
   std::optional<ExitStatus> exit_;
   std::optional<std::string> aborted_;
   bool drained_ = false;
+  std::optional<bool> commit_waits_;  // for a monitor; whether the VM ran
   std::string shutdown_reason_;
   std::string end_message_;
   nlohmann::json last_words_;  // what the pager must tell the source, said again if it restarts

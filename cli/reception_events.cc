@@ -48,6 +48,7 @@ void Reception::prepare_for_device_state() {
     auto stopped = vm_->qmp.execute("stop");
     if (!stopped) done = stopped.error();
   }
+  if (done) remember(false);
   if (done) {
     std::string uri = "unix:" + host_.runtime_directory() + "/incoming.sock";
     auto listening = vm_->qmp.execute("migrate-incoming", {{"uri", uri}});
@@ -84,6 +85,19 @@ void Reception::on_commit(bool was_running) {
     cont_id_ = *sent;
   } else {
     qmp_lost_ = true;
+  }
+}
+
+// For whoever finds the VM if this supervisor dies.
+void Reception::remember(bool arrived) {
+  SwitchRecord record;
+  record.machine = machine_;
+  record.qemu_version = qemu_version_;
+  record.found_in_qemu = setup_.found();
+  record.transport = host_.transport();
+  record.arrived = arrived;
+  if (auto written = write_switch_record(host_.runtime_directory(), record); !written) {
+    spdlog::warn("{}: {}", host_.vm_name(), written.error().message());
   }
 }
 
@@ -159,6 +173,7 @@ void Reception::check_that_it_runs() {
 void Reception::now_running(int64_t resumed_ns) {
   stage_ = Stage::kRunning;
   tell_pager({{"cmd", "running"}, {"resumed_ns", resumed_ns}});
+  remember(true);
   host_.report({{"event", "arrived"}, {"was_running", was_running_}});
   if (!was_running_) return;
   if (auto announced = announce(vm_->qmp); !announced) {

@@ -45,7 +45,7 @@ RelocationOutcome Relocation::run() {
 Status Relocation::prepare() {
   host_.report(phase("preparing"));
   VMHOP_ASSIGN(qmp_, host_.connect_qmp());
-  VMHOP_ASSIGN(SourceFacts facts, check_source(*qmp_, host_.regions()));
+  VMHOP_ASSIGN(facts_, check_source(*qmp_, host_.regions()));
   if (host_.commit_recorded()) {
     // Of a relocation whose VM was handed back: it runs here, so the record is void.
     spdlog::warn("{}: removing the commit record of an earlier relocation", host_.vm_name());
@@ -54,18 +54,20 @@ Status Relocation::prepare() {
   discards_blocked_ = true;
   VMHOP_TRY(host_.block_discards(*qmp_));
   discards_before_ = host_.discards();
-  VMHOP_TRY(start_exporter(facts));
+  VMHOP_TRY(start_exporter(std::nullopt));
   auto deadline =
       Clock::now() + request_.prepare_timeout.value_or(default_prepare_timeout(host_.regions()));
   return wait_until([this] { return prepared_; }, deadline, "preparing the destination");
 }
 
-Status Relocation::start_exporter(const SourceFacts& facts) {
+// With a commit record: one that goes on where another has died.
+Status Relocation::start_exporter(const std::optional<CommitRecord>& committed) {
   VMHOP_ASSIGN(exporter_, host_.start_exporter());
+  exporter_started_ = Clock::now();
   json start = {{"cmd", "start"},
                 {"vm", host_.vm_name()},
-                {"machine", facts.machine},
-                {"qemu_version", facts.qemu_version},
+                {"machine", facts_.machine},
+                {"qemu_version", facts_.qemu_version},
                 {"key", request_.key},
                 {"host", request_.host},
                 {"port", request_.port},
@@ -75,8 +77,11 @@ Status Relocation::start_exporter(const SourceFacts& facts) {
                 {"fault_lanes", 1},
                 {"bulk_lanes", 2},
                 {"regions", regions_to_json(host_.regions())}};
+  if (committed) {
+    start["committed"] = {{"relocation", to_hex(committed->relocation)},
+                          {"was_running", committed->before_stop == RunState::kRunning}};
+  }
   Status sent = exporter_->channel.send(start, host_.memory_fds());
-  cleanse(request_.key);
   cleanse(start["key"].get_ref<std::string&>());
   return sent;
 }
@@ -91,6 +96,15 @@ Status Relocation::stop_vm() {
   VMHOP_ASSIGN(std::string state, query_run_state(*qmp_));
   was_running_ = state == "running";
   VMHOP_TRY(trouble());
+  // For whoever has to resume the VM if this supervisor dies meanwhile.
+  SwitchRecord record;
+  record.machine = facts_.machine;
+  record.qemu_version = facts_.qemu_version;
+  record.found_in_qemu = setup_.found();
+  record.was_running = was_running_;
+  record.plain_data = request_.plain_data;
+  record.transport = request_.transport;
+  VMHOP_TRY(write_switch_record(host_.runtime_directory(), record));
 
   host_.report(phase("switching"));
   migrate_started_ = true;
@@ -174,6 +188,7 @@ Status Relocation::resume_vm() {
   if (auto restored = setup_.restore(*qmp_); !restored) {
     spdlog::warn("{}: {}", host_.vm_name(), restored.error().message());
   }
+  remove_switch_record(host_.runtime_directory());
   return ok_status();
 }
 

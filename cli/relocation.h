@@ -16,12 +16,15 @@
 #include <string>
 
 #include "backend/base/result.h"
+#include "backend/commit_record.h"
+#include "backend/session/key.h"
 #include "backend/transport_choice.h"
 #include "cli/helper_process.h"
 #include "cli/mailbox.h"
 #include "cli/migration_setup.h"
 #include "cli/qmp_client.h"
 #include "cli/source_checks.h"
+#include "cli/switch_record.h"
 #include "cli/vm_record.h"
 
 namespace vmhop {
@@ -46,6 +49,8 @@ struct RelocationLimits {
   std::chrono::milliseconds grace{2'000};       // for the exporter to exit once it is over
   std::chrono::milliseconds roll_back{15'000};  // for QEMU to run again
   std::chrono::milliseconds leave{5'000};       // to hear that the VM runs, before leaving it alone
+  std::chrono::milliseconds restart_pause{1'000};  // before an exporter that died young is replaced
+  unsigned restarts = 5;                           // of exporters that die young, one after another
 };
 
 // What a relocation needs of the VM's supervisor. Called from the relocation's thread.
@@ -75,6 +80,8 @@ class RelocationHost {
   virtual bool qemu_has_exited() = 0;
 
   virtual bool commit_recorded() const = 0;
+  // Nothing when there is no record; an unreadable one is an error.
+  virtual Result<std::optional<CommitRecord>> commit_record() const = 0;
   virtual Status forget_commit() = 0;
 
   // News for whoever watches: JSON with "event", see docs/protocol-local.md.
@@ -103,15 +110,22 @@ class Relocation {
              RelocationLimits limits = {})
       : host_(host), mailbox_(mailbox), request_(std::move(request)), limits_(limits) {}
 
+  ~Relocation() { cleanse(request_.key); }
+  Relocation(const Relocation&) = delete;
+  Relocation& operator=(const Relocation&) = delete;
+
   // Blocks until the relocation has ended either way.
   RelocationOutcome run();
+  // The same for one that a supervisor which died had committed: its exporter is gone (reaped), and
+  // its QEMU still has the memory.
+  RelocationOutcome go_on(const SwitchRecord& record);
 
  private:
   using Clock = std::chrono::steady_clock;
 
   // The way to the commit, in order; any error ends it before the commit.
   Status prepare();
-  Status start_exporter(const SourceFacts& facts);
+  Status start_exporter(const std::optional<CommitRecord>& committed);
   Status stop_vm();
   Status hand_over();
 
@@ -124,7 +138,11 @@ class Relocation {
   RelocationOutcome take_back();
   std::optional<RelocationOutcome> react_after_commit();
   RelocationOutcome finish(RelocationEnd end, std::string message);
-  void note_exporter_gone();
+  std::optional<RelocationOutcome> replace_exporter();
+  void leave_unresolved(const std::string& cause);
+  // An operator's decisions while only this side is to be reached.
+  void run_here();
+  void keep_given_away();
 
   // Reads what QEMU, the exporter and the mailbox have, waiting until `deadline` for any of it.
   Status pump(Clock::time_point deadline);
@@ -145,6 +163,9 @@ class Relocation {
 
   std::optional<QmpClient> qmp_;
   std::optional<Helper> exporter_;
+  Clock::time_point exporter_started_;
+  unsigned young_deaths_ = 0;
+  SourceFacts facts_;
   MigrationSetup setup_;
   bool discards_blocked_ = false;
   uint64_t discards_before_ = 0;
@@ -160,11 +181,12 @@ class Relocation {
   bool committed_ = false;
   bool exporter_aborted_ = false;
   bool exporter_closed_ = false;
-  bool exporter_gone_noted_ = false;
+  bool unresolved_ = false;  // the exporter is gone and cannot be replaced
   std::optional<Error> exporter_failed_;
   bool running_there_ = false;
   bool dropped_ = false;
   std::optional<std::string> returned_;
+  bool revoked_ = false;  // an operator has it run here: the exporter tells the destination so
   std::optional<std::string> ended_;
   std::optional<nlohmann::json> drained_;
   std::optional<Error> abort_requested_;

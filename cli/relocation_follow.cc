@@ -1,6 +1,8 @@
 // A relocation after its commit: the VM is the destination's, and its memory is still here.
 #include <spdlog/spdlog.h>
 
+#include <thread>
+
 #include "cli/json_access.h"
 #include "cli/relocation.h"
 #include "cli/source_rollback.h"
@@ -8,6 +10,15 @@
 namespace vmhop {
 
 using nlohmann::json;
+
+RelocationOutcome Relocation::go_on(const SwitchRecord& record) {
+  facts_ = {record.machine, record.qemu_version};
+  setup_ = MigrationSetup::from_found(record.found_in_qemu);
+  was_running_ = record.was_running;
+  discards_blocked_ = migrate_started_ = true;  // by the one that died
+  committed_ = exporter_closed_ = true;
+  return follow();
+}
 
 RelocationOutcome Relocation::follow() {
   // QEMU is in postmigrate, which accepts "cont" from anybody. It stays, frozen, only until it is
@@ -38,7 +49,10 @@ std::optional<RelocationOutcome> Relocation::react_after_commit() {
   }
   if (ended_) return finish(RelocationEnd::kEndedThere, *ended_);
   if (dropped_) return finish(RelocationEnd::kDropped, "an operator gave the memory up");
-  if (exporter_closed_) note_exporter_gone();
+  // Not for a supervisor that is about to leave: `vmhop recover` is for what it leaves.
+  if (exporter_closed_ && !unresolved_ && !leave_by_) {
+    if (auto outcome = replace_exporter()) return outcome;
+  }
   if (leave_by_ && (!qemu_frozen_ || exporter_closed_ || Clock::now() >= *leave_by_)) {
     return RelocationOutcome{
         RelocationEnd::kLeft,
@@ -51,13 +65,14 @@ std::optional<RelocationOutcome> Relocation::react_after_commit() {
 
 RelocationOutcome Relocation::finish(RelocationEnd end, std::string message) {
   // Not killed if it takes longer: the destination may still have to hear that it is over.
-  exporter_->wait_exit(limits_.grace);
+  if (exporter_) exporter_->wait_exit(limits_.grace);
   return {end, ErrorKind::kFailed, std::move(message), {}};
 }
 
 RelocationOutcome Relocation::take_back() {
-  std::string message = "the destination handed the VM back: " + *returned_;
-  exporter_->end_within(limits_.grace);
+  std::string message = revoked_ ? *returned_ : "the destination handed the VM back: " + *returned_;
+  // One that was revoked stays to tell the destination, as one that was aborted does.
+  if (exporter_ && !revoked_) exporter_->end_within(limits_.grace);
   // The record goes first: a crash in between leaves a paused VM, not one that runs although it
   // is recorded as gone.
   if (auto forgotten = host_.forget_commit(); !forgotten) {
@@ -71,16 +86,89 @@ RelocationOutcome Relocation::take_back() {
   return roll_back(Error(message));
 }
 
+// The memory is still held here, by this supervisor if by nobody else: another exporter serves it
+// as well as the one that died.
+std::optional<RelocationOutcome> Relocation::replace_exporter() {
+  if (exporter_) {
+    exporter_->kill_and_reap();
+    bool young = Clock::now() - exporter_started_ < limits_.restart_pause;
+    young_deaths_ = young ? young_deaths_ + 1 : 0;
+    if (young_deaths_ > limits_.restarts) {
+      leave_unresolved(fmt::format("{} exporters have ended at once", young_deaths_));
+      return std::nullopt;
+    }
+    spdlog::error("{}: the exporter {} unexpectedly; starting it again", host_.vm_name(),
+                  exporter_->describe_end());
+    host_.report({{"event", "notice"}, {"message", "the exporter died and is started again"}});
+    if (young) std::this_thread::sleep_for(limits_.restart_pause);
+  }
+  auto record = host_.commit_record();
+  if (!record) {
+    leave_unresolved(record.error().message());
+    return std::nullopt;
+  }
+  if (!*record) {
+    leave_unresolved("and its commit record, too");
+    return std::nullopt;
+  }
+  // It may have died after its last deed and before it told of it.
+  if ((*record)->outcome == CommitOutcome::kReturned) {
+    returned_ = "it never ran there";
+    return take_back();
+  }
+  if ((*record)->outcome == CommitOutcome::kReleased) {
+    if (qemu_frozen_) host_.end_qemu();
+    qemu_frozen_ = false;
+    return RelocationOutcome{RelocationEnd::kDrained, ErrorKind::kFailed, "", json::object()};
+  }
+  exporter_closed_ = false;
+  if (auto started = start_exporter(*record); !started) {
+    exporter_closed_ = true;
+    leave_unresolved(started.error().message());
+  }
+  return std::nullopt;
+}
+
+// An operator knows that the VM does not run at the destination, and never will.
+void Relocation::run_here() {
+  auto refuse = [this](const std::string& why) {
+    host_.report({{"event", "not_resolved"}, {"message", why}});
+  };
+  if (!committed_) return refuse("nothing is in doubt: the VM has not been given away");
+  if (!qemu_frozen_) {
+    return refuse(
+        "the destination has said that the VM runs there, and its QEMU here is gone since: only "
+        "the destination can run it");
+  }
+  revoked_ = true;
+  if (!exporter_closed_ && exporter_->channel.send({{"cmd", "revoke"}})) return;
+  exporter_closed_ = true;
+  returned_ = "an operator decided that it runs here";
+}
+
+// An operator knows that the destination has it: nothing here may run it any more.
+void Relocation::keep_given_away() {
+  if (!committed_) {
+    host_.report({{"event", "not_resolved"},
+                  {"message", "nothing is in doubt: the VM has not been given away"}});
+    return;
+  }
+  if (qemu_frozen_) host_.end_qemu();
+  qemu_frozen_ = false;
+  host_.report({{"event", "resolved"},
+                {"message", "the VM is the destination's; its memory is served until it has all"}});
+}
+
 // The commit stands, so the VM must not be resumed, and this supervisor and the frozen QEMU still
 // hold its memory: only a person can know whether the destination still needs it.
-void Relocation::note_exporter_gone() {
-  if (exporter_gone_noted_) return;
-  exporter_gone_noted_ = true;
+void Relocation::leave_unresolved(const std::string& cause) {
+  unresolved_ = true;
   std::string message = fmt::format(
-      "the VM was committed to {}:{} but the exporter that serves its memory is gone; the memory "
-      "is kept, and the VM does not run here. If the destination has all it needs, or has lost the "
-      "VM, end this with `vmhop drop {}`",
-      request_.host, request_.port, host_.vm_name());
+      "the VM was committed to {0}:{1} but the exporter that serves its memory is gone ({3}); the "
+      "memory is kept, and the VM does not run here. If the destination has all it needs, or has "
+      "lost the VM, end this with `vmhop drop {2}`; if it never ran there, `vmhop resolve {2} "
+      "--run-here` continues it here",
+      request_.host, request_.port, host_.vm_name(), cause);
   spdlog::error("{}: {}", host_.vm_name(), message);
   host_.report({{"event", "unresolved"}, {"message", message}});
 }

@@ -76,6 +76,12 @@ void Relocation::read_mailbox() {
           exporter_closed_ = true;
         }
         break;
+      case Request::kRunHere:
+        run_here();
+        break;
+      case Request::kGiveBack:
+        keep_given_away();
+        break;
     }
   }
 }

@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "backend/commit_record.h"
 #include "cli/vm_record.h"
 
 namespace vmhop {
@@ -144,8 +145,9 @@ Liveness look_for_life(const VmPaths& paths) {
     life.exporter = life.exporter || is_alive(record->exporter);
     life.pager = life.pager || is_alive(record->pager);
   }
-  std::error_code ignored;
-  life.commit_recorded = fs::exists(paths.commit_record(), ignored);
+  // One that cannot be read counts: rather a name that is taken than a VM that is lost.
+  auto commit = read_commit_record(paths.directory());
+  life.commit_recorded = !commit || (*commit && (*commit)->outcome == CommitOutcome::kPending);
   return life;
 }
 
@@ -175,6 +177,22 @@ Result<NameClaim> NameClaim::take(const std::string& base, const std::string& na
   std::vector<std::string> kept;
   if (keep == Keep::kMonitors) kept = {paths.lifecycle_qmp(), paths.relocation_qmp()};
   remove_contents(paths.directory(), kept);
+  return NameClaim(std::move(paths), std::move(*lock));
+}
+
+Result<NameClaim> NameClaim::inherit(const std::string& base, const std::string& name) {
+  VMHOP_TRY(check_vm_name(base, name));
+  VmPaths paths(base, name);
+  std::error_code ignored;
+  if (!fs::exists(paths.directory() + "/vm.json", ignored)) {
+    return refusedf("there is no VM named {} on this host", name);
+  }
+  auto lock = lock_directory(paths.directory());
+  if (!lock) {
+    if (lock.error().kind() != ErrorKind::kRefused) return lock.error();
+    return refusedf("nothing to recover: the supervisor of {0} is alive. See `vmhop status {0}`",
+                    name);
+  }
   return NameClaim(std::move(paths), std::move(*lock));
 }
 

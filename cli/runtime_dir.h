@@ -33,6 +33,7 @@ class VmPaths {
   std::string migrate_socket() const { return directory_ + "/migrate.sock"; }
   std::string incoming_socket() const { return directory_ + "/incoming.sock"; }
   std::string commit_record() const { return directory_ + "/commit"; }
+  std::string page_map() const { return directory_ + "/pages"; }
 
  private:
   std::string directory_;
@@ -58,6 +59,8 @@ class NameClaim {
   enum class Keep { kNothing, kMonitors };
   static Result<NameClaim> take(const std::string& base, const std::string& name,
                                 Keep keep = Keep::kNothing);
+  // For `vmhop recover`: the name of a VM whose supervisor is gone, with everything that it left.
+  static Result<NameClaim> inherit(const std::string& base, const std::string& name);
 
   const VmPaths& paths() const { return paths_; }
   // Removes the directory with everything in it: the VM is gone from this host.

@@ -15,7 +15,7 @@ constexpr std::chrono::seconds kConnectTimeout{5};
 std::vector<RegionRecord> region_records(const VmProcess& vm) {
   std::vector<RegionRecord> records;
   for (const VmProcess::Region& region : vm.regions())
-    records.push_back({region.spec.id, region.spec.size, region.page_size});
+    records.push_back({region.spec.id, region.spec.size, region.page_size, 0});
   return records;
 }
 
@@ -52,6 +52,10 @@ void SourceSide::end_qemu() {
 // A record that cannot be read counts as one: rather no VM than two.
 bool SourceSide::commit_recorded() const {
   return ::access(paths_.commit_record().c_str(), F_OK) == 0;
+}
+
+Result<std::optional<CommitRecord>> SourceSide::commit_record() const {
+  return read_commit_record(paths_.directory());
 }
 
 Status SourceSide::forget_commit() {

@@ -42,6 +42,7 @@ class SourceSide : public RelocationHost {
   void end_qemu() override;
   bool qemu_has_exited() override { return vm_->child().poll().has_value(); }
   bool commit_recorded() const override;
+  Result<std::optional<CommitRecord>> commit_record() const override;
   Status forget_commit() override;
   void report(const nlohmann::json& event) override { news_.on_event(event); }
 

@@ -55,8 +55,8 @@ Result<int> receive_vm(const ReceiveOptions& options) {
                                                    VmRole::kReceive));
   VMHOP_ASSIGN(UniqueFd listening, listen_tcp(address));
   VMHOP_ASSIGN(address.port, local_port(listening.get()));
-  VMHOP_TRY(supervisor->start_receiving(std::move(key), std::move(listening), address.to_string(),
-                                        options.transport, options.once));
+  VMHOP_TRY(supervisor->start_receiving(std::move(key), options.key_path, std::move(listening),
+                                        address.to_string(), options.transport, options.once));
   return supervisor->serve();
 }
 
@@ -69,8 +69,8 @@ Result<int> serve_pager(const PagerOptions& options) {
                Supervisor::create(options.name, std::nullopt, {}, VmRole::kReceive));
   VMHOP_ASSIGN(UniqueFd listening, listen_tcp(address));
   VMHOP_ASSIGN(address.port, local_port(listening.get()));
-  VMHOP_TRY(supervisor->start_receiving(std::move(key), std::move(listening), address.to_string(),
-                                        options.transport, options.once));
+  VMHOP_TRY(supervisor->start_receiving(std::move(key), options.key_path, std::move(listening),
+                                        address.to_string(), options.transport, options.once));
   return supervisor->serve();
 }
 
@@ -86,7 +86,8 @@ Supervisor::Supervisor(NameClaim claim, std::optional<QemuCommand> command, EndS
   record_.role = role == VmRole::kRun ? "run" : "receive";
   if (auto self = identify_process(::getpid())) record_.supervisor = *self;
   view_.set("role", record_.role);
-  view_.set("front", front_name(command_ ? command_->front() : Front::kObject));
+  record_.front = front_name(command_ ? command_->front() : Front::kObject);
+  view_.set("front", record_.front);
   view_.set("pid", record_.supervisor.pid);
   if (!command_) return;
   uint64_t bytes = 0;
@@ -108,11 +109,18 @@ Result<std::unique_ptr<Supervisor>> Supervisor::create(const std::string& name,
   VMHOP_ASSIGN(std::string base, runtime_base());
   auto keep = command ? NameClaim::Keep::kNothing : NameClaim::Keep::kMonitors;
   VMHOP_ASSIGN(NameClaim claim, NameClaim::take(base, name, keep));
+  VMHOP_ASSIGN(auto self, assemble(std::move(claim), std::move(command), name, role));
+  self->record_.argv = qemu;
+  return self;
+}
+
+Result<std::unique_ptr<Supervisor>> Supervisor::assemble(NameClaim claim,
+                                                         std::optional<QemuCommand> command,
+                                                         const std::string& name, VmRole role) {
   VMHOP_ASSIGN(EndSignals signals, EndSignals::block());
   VMHOP_ASSIGN(auto loop, EventLoop::create());
   std::unique_ptr<Supervisor> self(new Supervisor(std::move(claim), std::move(command),
                                                   std::move(signals), std::move(loop), name, role));
-  self->record_.argv = qemu;
   VMHOP_ASSIGN(self->server_,
                ControlServer::start(*self->loop_, self->claim_.paths().control_socket(),
                                     {[raw = self.get()](ClientId client, const json& request) {
@@ -234,6 +242,11 @@ void Supervisor::on_event(const json& event) {
   view_.on_event(event, VmView::Clock::now());
   std::string name = text_of(event, "event");
   if (relocating_for_ != 0) server_->send(relocating_for_, event);
+  if (name == "resolved" || name == "not_resolved") {
+    if (resolving_for_) server_->send(*std::exchange(resolving_for_, std::nullopt), event);
+    return;
+  }
+  if (name == "arrived" || name == "given_back") answer_operators();
   if (name == "connected") {
     spdlog::info("{}: connected from {}", name_, text_of(event, "peer"));
   } else if (name == "arrived") {

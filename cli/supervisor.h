@@ -3,6 +3,7 @@
 // here; a relocation or reception runs in one worker thread beside it.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -50,10 +51,18 @@ struct PagerOptions {
   bool once = false;
 };
 
+struct RecoverOptions {
+  std::string name;
+  std::string key_path;     // empty: as the VM's former supervisor had it
+  std::string default_key;  // if it had none
+};
+
 // Return vmhop's exit code. An error is one of vmhop's own, from before QEMU was up.
 Result<int> run_vm(const RunOptions& options);
 Result<int> receive_vm(const ReceiveOptions& options);
 Result<int> serve_pager(const PagerOptions& options);
+// In place of a supervisor that died.
+Result<int> recover_vm(const RecoverOptions& options);
 
 class Supervisor {
  public:
@@ -63,11 +72,16 @@ class Supervisor {
                                                     std::optional<QemuCommand> command,
                                                     const std::vector<std::string>& qemu,
                                                     VmRole role);
+  // Takes over the name and the records of a supervisor that died; recover() does the rest.
+  static Result<std::unique_ptr<Supervisor>> inherit(const std::string& name, NameClaim claim,
+                                                     const VmRecord& record);
   ~Supervisor();
 
   Status start_vm();
-  Status start_receiving(Secret key, UniqueFd listening, const std::string& address,
-                         const TransportPolicy& transport, bool once);
+  Status recover(const std::string& key_path);
+  // `key_path` is for the records: where a successor finds the key.
+  Status start_receiving(Secret key, const std::string& key_path, UniqueFd listening,
+                         const std::string& address, const TransportPolicy& transport, bool once);
   // Serves until the VM has ended or left; returns the exit code.
   Result<int> serve();
 
@@ -80,6 +94,16 @@ class Supervisor {
 
   Supervisor(NameClaim claim, std::optional<QemuCommand> command, EndSignals signals,
              std::unique_ptr<EventLoop> loop, const std::string& name, VmRole role);
+  static Result<std::unique_ptr<Supervisor>> assemble(NameClaim claim,
+                                                      std::optional<QemuCommand> command,
+                                                      const std::string& name, VmRole role);
+
+  // What a dead supervisor left.
+  Result<std::optional<CommitRecord>> settle_former_exporter();
+  Status recover_source(std::shared_ptr<VmProcess> vm, const std::string& key_path);
+  Status undo_switch(const SwitchRecord& switched);
+  void go_on_relocating(const CommitRecord& commit, const SwitchRecord& switched, Secret key);
+  Status recover_destination(std::shared_ptr<VmProcess> vm, const std::string& key_path);
 
   // The VM.
   void adopt(std::shared_ptr<VmProcess> vm);
@@ -96,6 +120,9 @@ class Supervisor {
   void on_relocate(ClientId client, const nlohmann::json& request);
   void on_abort(ClientId client);
   void on_drop(ClientId client);
+  void on_resolve(ClientId client, const nlohmann::json& request);
+  // An operator who decided, or who asked to drop it, hears what came of it.
+  void answer_operators();
   void refuse(ClientId client, const std::string& message);
 
   // The worker.
@@ -103,8 +130,12 @@ class Supervisor {
   void reap_when_gone(const std::shared_ptr<ChildProcess>& child);
   void on_event(const nlohmann::json& event);
   void start_relocation(Waiting waiting);
+  void run_relocation(RelocationRequest request,
+                      std::function<RelocationOutcome(Relocation&)> course);
   void on_relocated(const RelocationOutcome& outcome);
+  void prepare_receiving(Secret key, UniqueFd listening, const TransportPolicy& transport);
   void start_reception();
+  void run_reception(std::function<ReceptionOutcome(Reception&)> course);
   void on_received(const ReceptionOutcome& outcome);
   void on_vm_arrived();
   void join_worker();
@@ -136,6 +167,7 @@ class Supervisor {
   std::optional<std::string> relocating_to_;  // HOST:PORT
   ClientId relocating_for_ = 0;
   std::optional<ClientId> dropping_for_;
+  std::optional<ClientId> resolving_for_;
   std::optional<Waiting> waiting_;  // for the VM to be drained here
 
   bool once_ = false;

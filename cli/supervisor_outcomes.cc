@@ -1,6 +1,8 @@
 // What becomes of the VM and of its supervisor when a relocation or a reception is over.
 #include <spdlog/spdlog.h>
 
+#include <filesystem>
+
 #include "backend/base/thread_role.h"
 #include "cli/exit_codes.h"
 #include "cli/json_access.h"
@@ -10,6 +12,7 @@ namespace vmhop {
 namespace {
 
 using nlohmann::json;
+namespace fs = std::filesystem;
 
 // Between two attempts to receive when the first failed at once.
 constexpr std::chrono::seconds kAttemptPause{1};
@@ -34,6 +37,15 @@ const char* end_name(RelocationEnd end) {
 
 }  // namespace
 
+void Supervisor::answer_operators() {
+  if (dropping_for_) {
+    server_->send(*std::exchange(dropping_for_, std::nullopt), {{"event", "dropped"}});
+  }
+  if (resolving_for_) {
+    server_->send(*std::exchange(resolving_for_, std::nullopt), {{"event", "resolved"}});
+  }
+}
+
 void Supervisor::on_relocated(const RelocationOutcome& outcome) {
   join_worker();
   // An exporter that still has something to tell the destination does so without a name here.
@@ -49,15 +61,21 @@ void Supervisor::on_relocated(const RelocationOutcome& outcome) {
                  {"report", report}};
   ClientId client = std::exchange(relocating_for_, 0);
   server_->send(client, result);
-  if (dropping_for_) {
-    server_->send(*dropping_for_, {{"event", "dropped"}});
-    dropping_for_.reset();
-  }
+  answer_operators();
   switch (outcome.end) {
     case RelocationEnd::kStaysHere: {
       spdlog::warn("{}: not relocated to {}: {}", name_, peer, outcome.message);
       view_.forget_relocation();
       view_.set("peer", nullptr);
+      // Of one that was recovered while its QEMU was frozen.
+      if (!lifecycle_) {
+        if (auto watched = watch_vm(); !watched) {
+          spdlog::error("{}: {}", name_, watched.error().message());
+          keeps_directory_ = true;
+          return finish(kExitSupervisor);
+        }
+        keeps_directory_ = false;
+      }
       json status;
       if (auto asked = lifecycle_->execute("query-status")) status = *asked;
       view_.set_state(flag_of(status, "running", true) ? "running" : "paused");
@@ -88,20 +106,29 @@ void Supervisor::on_relocated(const RelocationOutcome& outcome) {
 
 // Receiving -----------------------------------------------------------------------------------
 
-Status Supervisor::start_receiving(Secret key, UniqueFd listening, const std::string& address,
-                                   const TransportPolicy& transport, bool once) {
+Status Supervisor::start_receiving(Secret key, const std::string& key_path, UniqueFd listening,
+                                   const std::string& address, const TransportPolicy& transport,
+                                   bool once) {
   once_ = once;
   view_.set("listen", address);
+  record_.listen = address;
+  record_.key_path = fs::absolute(key_path).string();
+  record_.transport = transport;
+  prepare_receiving(std::move(key), std::move(listening), transport);
+  spdlog::info("{}: receiving on {}", name_, address);
+  if (!owns_qemu()) tell_how_to_start_qemu();
+  start_reception();
+  return ok_status();
+}
+
+void Supervisor::prepare_receiving(Secret key, UniqueFd listening,
+                                   const TransportPolicy& transport) {
   destination_ = std::make_unique<DestinationSide>(
       name_, claim_.paths(), command_, std::move(key), std::move(listening), transport,
       side_news(&VmRecord::pager),
       [this](const ProcessIdentity& qemu, std::vector<RegionRecord> regions) {
         loop_->post([this, qemu, regions = std::move(regions)] { note_vm(qemu, regions); });
       });
-  spdlog::info("{}: receiving on {}", name_, address);
-  if (!owns_qemu()) tell_how_to_start_qemu();
-  start_reception();
-  return ok_status();
 }
 
 void Supervisor::tell_how_to_start_qemu() const {
@@ -117,6 +144,10 @@ void Supervisor::tell_how_to_start_qemu() const {
 
 void Supervisor::start_reception() {
   if (terminating_) return finish(kExitDone);
+  run_reception([](Reception& reception) { return reception.run(); });
+}
+
+void Supervisor::run_reception(std::function<ReceptionOutcome(Reception&)> course) {
   auto mailbox = Mailbox::create();
   if (!mailbox) {
     spdlog::error("{}: {}", name_, mailbox.error().message());
@@ -127,20 +158,17 @@ void Supervisor::start_reception() {
   view_.set_state("waiting");
   attempt_started_ = VmView::Clock::now();
   working_ = true;
-  worker_ = std::thread([this] {
+  worker_ = std::thread([this, course = std::move(course)] {
     begin_thread("vmhop-receive", ThreadRole::kSwitch);
     Reception reception(*destination_, *mailbox_);
-    ReceptionOutcome outcome = reception.run();
+    ReceptionOutcome outcome = course(reception);
     loop_->post([this, outcome] { on_received(outcome); });
   });
 }
 
 void Supervisor::on_received(const ReceptionOutcome& outcome) {
   join_worker();
-  if (dropping_for_) {
-    server_->send(*dropping_for_, {{"event", "dropped"}});
-    dropping_for_.reset();
-  }
+  answer_operators();
   if (waiting_ && outcome.end != ReceptionEnd::kDrained) {
     refuse(std::exchange(waiting_, std::nullopt)->client,
            fmt::format("{} is no longer here: {}", name_, outcome.message));
@@ -166,6 +194,10 @@ void Supervisor::on_received(const ReceptionOutcome& outcome) {
     case ReceptionEnd::kFailed:
       spdlog::error("{}: {}", name_, outcome.message);
       return finish(kExitSupervisor);
+    case ReceptionEnd::kLeft:
+      spdlog::error("{}: {}", name_, outcome.message);
+      keeps_directory_ = true;
+      return finish(kExitFailed);
   }
 }
 

@@ -36,6 +36,8 @@ void Supervisor::on_request(ClientId client, const json& request) {
     on_abort(client);
   } else if (command == "drop") {
     on_drop(client);
+  } else if (command == "resolve") {
+    on_resolve(client, request);
   } else {
     server_->send(client, error_event(ErrorKind::kFailed, "unknown command '" + command + "'"));
   }
@@ -102,31 +104,55 @@ void Supervisor::on_abort(ClientId client) {
 
 void Supervisor::on_drop(ClientId client) {
   const std::string& state = view_.state();
-  if (state != "leaving" && state != "unresolved" && state != "in doubt") {
+  if (state != "leaving" && state != "unresolved" && state != "in doubt" && state != "given back") {
     return refuse(client, fmt::format("nothing to drop: {} is {}", name_, state));
   }
   dropping_for_ = client;
   mailbox_->put(Request::kDrop, "given up by an operator");
 }
 
+void Supervisor::on_resolve(ClientId client, const json& request) {
+  const std::string& state = view_.state();
+  if (state != "leaving" && state != "unresolved" && state != "in doubt") {
+    return refuse(client, fmt::format("nothing is in doubt: {} is {}", name_, state));
+  }
+  std::string action = text_of(request, "action");
+  if (action != "run_here" && action != "give_back") {
+    return refuse(client, "a decision is run_here or give_back");
+  }
+  resolving_for_ = client;
+  mailbox_->put(action == "run_here" ? Request::kRunHere : Request::kGiveBack,
+                "an operator decided so");
+}
+
 void Supervisor::start_relocation(Waiting waiting) {
+  relocating_for_ = waiting.client;
+  record_.peer = fmt::format("{}:{}", waiting.request.host, waiting.request.port);
+  spdlog::info("{}: relocating to {}", name_, record_.peer);
+  run_relocation(std::move(waiting.request),
+                 [](Relocation& relocation) { return relocation.run(); });
+}
+
+void Supervisor::run_relocation(RelocationRequest request,
+                                std::function<RelocationOutcome(Relocation&)> course) {
   auto mailbox = Mailbox::create();
-  if (!mailbox) return refuse(waiting.client, mailbox.error().message());
+  if (!mailbox) {
+    spdlog::error("{}: {}", name_, mailbox.error().message());
+    if (relocating_for_ != 0) refuse(std::exchange(relocating_for_, 0), mailbox.error().message());
+    return;
+  }
   mailbox_ = std::move(*mailbox);
   source_ =
       std::make_unique<SourceSide>(name_, claim_.paths(), vm_, side_news(&VmRecord::exporter));
-  relocating_to_ = fmt::format("{}:{}", waiting.request.host, waiting.request.port);
-  relocating_for_ = waiting.client;
-  record_.peer = *relocating_to_;
+  relocating_to_ = record_.peer;
   view_.forget_relocation();
   view_.set("peer", record_.peer);
   view_.set_state("preparing");
   working_ = true;
-  spdlog::info("{}: relocating to {}", name_, record_.peer);
-  worker_ = std::thread([this, request = std::move(waiting.request)]() mutable {
+  worker_ = std::thread([this, request = std::move(request), course = std::move(course)]() mutable {
     begin_thread("vmhop-relocate", ThreadRole::kSwitch);
     Relocation relocation(*source_, *mailbox_, std::move(request));
-    RelocationOutcome outcome = relocation.run();
+    RelocationOutcome outcome = course(relocation);
     loop_->post([this, outcome] { on_relocated(outcome); });
   });
 }

@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "backend/base/ram_file.h"
+#include "cli/process_files.h"
 #include "qemu-memory-backend/front_variable.h"
 
 namespace vmhop {
@@ -141,6 +142,40 @@ std::shared_ptr<VmProcess> VmProcess::adopt(std::shared_ptr<ChildProcess> qemu) 
   return std::shared_ptr<VmProcess>(new VmProcess({}, std::nullopt, std::move(qemu), false));
 }
 
+Result<std::shared_ptr<VmProcess>> VmProcess::recover(std::shared_ptr<ChildProcess> qemu,
+                                                      const QemuCommand* command,
+                                                      std::span<const RegionRecord> records) {
+  std::vector<Region> regions;
+  for (const RegionRecord& record : records) {
+    regions.emplace_back();
+    regions.back().spec.id = record.id;
+    regions.back().spec.size = record.size;
+    regions.back().page_size = record.page_size;
+  }
+  bool preloaded = command != nullptr && command->front() == Front::kPreload;
+  std::optional<FrontControl> control;
+  if (preloaded) {
+    auto copy = [&](const std::string& name) -> Result<UniqueFd> {
+      VMHOP_ASSIGN(
+          auto files, list_process_files(qemu->identity().pid, [&](const std::string& target) {
+            return target == "/" + name + " (deleted)" || target == "/memfd:" + name + " (deleted)";
+          }));
+      if (files.empty()) return errorf("QEMU has no file named {}", name);
+      return copy_process_file(qemu->pidfd(), files.front().number);
+    };
+    for (Region& region : regions) {
+      VMHOP_ASSIGN(region.memfd, copy("vmhop-" + region.spec.id));
+    }
+    VMHOP_ASSIGN(UniqueFd page, copy(kFrontControlName));
+    VMHOP_ASSIGN(control, FrontControl::attach(std::move(page)));
+  }
+  bool ours = command != nullptr;
+  std::shared_ptr<VmProcess> vm(
+      new VmProcess(std::move(regions), std::move(control), std::move(qemu), ours));
+  VMHOP_TRY(vm->find_memory());
+  return vm;
+}
+
 Status VmProcess::check_alive() {
   if (auto status = child_->poll()) {
     return Error("QEMU " + status->describe() + " before the VM was up", ErrorKind::kClosed);
@@ -150,34 +185,17 @@ Status VmProcess::check_alive() {
 
 // By the names that the object gives them.
 Status VmProcess::find_memory() {
-  auto known = [](const Region& region) { return region.memfd.valid(); };
-  if (std::all_of(regions_.begin(), regions_.end(), known)) return ok_status();
-  fs::path directory = fmt::format("/proc/{}/fd", child_->identity().pid);
-  std::error_code failure;
-  fs::directory_iterator entries(directory, failure);
-  for (; !failure && entries != fs::directory_iterator(); entries.increment(failure)) {
-    const fs::directory_entry& entry = *entries;
-    std::error_code gone;
-    std::string target = fs::read_symlink(entry.path(), gone).string();
-    for (Region& region : regions_) {
-      if (region.memfd.valid() ||
-          target != fmt::format("/memfd:memory-backend-postcopy-{} (deleted)", region.spec.id)) {
-        continue;
-      }
-      region.memfd.reset(::open(entry.path().c_str(), O_RDWR | O_CLOEXEC));
-      if (!region.memfd.valid()) return Error::from_errno("opening RAM " + region.spec.id, errno);
-      VMHOP_ASSIGN(region.page_size, page_size_of(region.memfd));
-    }
-  }
-  if (failure) {
-    return errorf(
-        "looking for QEMU's RAM in {}: {}. vmhop must be the same user's as QEMU, which must have "
-        "no "
-        "capabilities of its own; or root's",
-        directory.string(), failure.message());
-  }
-  for (const Region& region : regions_) {
-    if (!region.memfd.valid()) return errorf("QEMU has no memory file for {}", region.spec.id);
+  for (Region& region : regions_) {
+    if (region.memfd.valid()) continue;
+    std::string name = fmt::format("/memfd:memory-backend-postcopy-{} (deleted)", region.spec.id);
+    VMHOP_ASSIGN(auto files,
+                 list_process_files(child_->identity().pid,
+                                    [&](const std::string& target) { return target == name; }));
+    if (files.empty()) return errorf("QEMU has no memory file for {}", region.spec.id);
+    std::string path = fmt::format("/proc/{}/fd/{}", child_->identity().pid, files.front().number);
+    region.memfd.reset(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+    if (!region.memfd.valid()) return Error::from_errno("opening RAM " + region.spec.id, errno);
+    VMHOP_ASSIGN(region.page_size, page_size_of(region.memfd));
   }
   return ok_status();
 }

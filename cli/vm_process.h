@@ -14,6 +14,7 @@
 #include "cli/qemu_command.h"
 #include "cli/qmp_client.h"
 #include "cli/runtime_dir.h"
+#include "cli/vm_record.h"
 #include "qemu-memory-backend/front_control.h"
 #include "qemu-memory-backend/front_listener.h"
 
@@ -38,6 +39,11 @@ class VmProcess {
   // where somebody must be listening already.
   static Result<std::shared_ptr<VmProcess>> start(const QemuCommand& command, const VmPaths& paths,
                                                   VmRole role);
+  // One that a supervisor which died had started, with `command`, or had adopted (null): all of it
+  // from QEMU's own open files. Its regions are those of `records`.
+  static Result<std::shared_ptr<VmProcess>> recover(std::shared_ptr<ChildProcess> qemu,
+                                                    const QemuCommand* command,
+                                                    std::span<const RegionRecord> records);
   // A QEMU with the object that somebody else has started, and whose regions are offered.
   static std::shared_ptr<VmProcess> adopt(std::shared_ptr<ChildProcess> qemu);
 

@@ -1,10 +1,5 @@
 #include "cli/vm_record.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "cli/json_access.h"
@@ -27,7 +22,10 @@ ProcessIdentity identity_of(const nlohmann::json& object) {
 Status write_vm_record(const std::string& directory, const VmRecord& record) {
   nlohmann::json regions = nlohmann::json::array();
   for (const RegionRecord& region : record.regions) {
-    regions.push_back({{"id", region.id}, {"size", region.size}, {"page_size", region.page_size}});
+    regions.push_back({{"id", region.id},
+                       {"size", region.size},
+                       {"page_size", region.page_size},
+                       {"address", region.address}});
   }
   nlohmann::json body = {{"version", 1},
                          {"vm", record.vm},
@@ -38,21 +36,13 @@ Status write_vm_record(const std::string& directory, const VmRecord& record) {
                          {"pager", to_json(record.pager)},
                          {"argv", record.argv},
                          {"regions", regions},
-                         {"peer", record.peer}};
+                         {"peer", record.peer},
+                         {"front", record.front},
+                         {"listen", record.listen},
+                         {"key", record.key_path},
+                         {"transport", record.transport}};
   std::string text = body.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
-  std::string path = directory + "/vm.json";
-  std::string fresh = path + ".new";
-  {
-    UniqueFd file(::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-    if (!file.valid()) return Error::from_errno("writing " + fresh, errno);
-    if (auto written = write_all(file.get(), std::as_bytes(std::span(text))); !written) {
-      return written.error().with("writing " + fresh);
-    }
-  }
-  if (std::rename(fresh.c_str(), path.c_str()) != 0) {
-    return Error::from_errno("replacing " + path, errno);
-  }
-  return ok_status();
+  return replace_file(directory + "/vm.json", text);
 }
 
 std::optional<VmRecord> read_vm_record(const std::string& directory) {
@@ -68,12 +58,21 @@ std::optional<VmRecord> read_vm_record(const std::string& directory) {
   record.exporter = identity_of(member_of(body, "exporter"));
   record.pager = identity_of(member_of(body, "pager"));
   record.peer = text_of(body, "peer");
+  record.front = text_of(body, "front");
+  record.listen = text_of(body, "listen");
+  record.key_path = text_of(body, "key");
+  try {
+    record.transport = body.value("transport", TransportPolicy());
+  } catch (const nlohmann::json::exception&) {
+    return std::nullopt;
+  }
   for (const auto& argument : member_of(body, "argv")) {
     if (argument.is_string()) record.argv.push_back(argument.get<std::string>());
   }
   for (const auto& region : member_of(body, "regions")) {
     record.regions.push_back({text_of(region, "id"), number_of(region, "size"),
-                              static_cast<uint32_t>(number_of(region, "page_size"))});
+                              static_cast<uint32_t>(number_of(region, "page_size")),
+                              number_of(region, "address")});
   }
   return record;
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "backend/base/result.h"
+#include "backend/transport_choice.h"
 #include "cli/child_process.h"
 
 namespace vmhop {
@@ -15,6 +16,7 @@ struct RegionRecord {
   std::string id;
   uint64_t size = 0;
   uint32_t page_size = 0;
+  uint64_t address = 0;  // in QEMU, of a VM that arrives; 0 elsewhere
   bool operator==(const RegionRecord&) const = default;
 };
 
@@ -28,7 +30,12 @@ struct VmRecord {
   ProcessIdentity pager;
   std::vector<std::string> argv;  // what the user asked for, QEMU's program first
   std::vector<RegionRecord> regions;
-  std::string peer;  // where the VM goes to, or came from
+  std::string peer;   // where the VM goes to, or came from
+  std::string front;  // "preload" or "object"
+  // Of one that is received: as its command line had it.
+  std::string listen;    // HOST:PORT, with the port that was found
+  std::string key_path;  // the file, never the key
+  TransportPolicy transport;
 };
 
 // Replaces the file in one step: a reader sees the old one or the new one.

@@ -27,7 +27,8 @@ const char* arrival_state(const std::string& pager_state) {
   if (pager_state == "waiting") return "waiting";
   if (pager_state == "preparing") return "receiving";
   if (pager_state == "loaded") return "in doubt";
-  if (pager_state == "ended" || pager_state == "returned") return "ended";
+  if (pager_state == "returned") return "given back";
+  if (pager_state == "ended") return "ended";
   return "arriving";
 }
 

@@ -53,6 +53,9 @@ void VmView::on_event(const json& event, Clock::time_point now) {
   } else if (name == "in_doubt") {
     state_ = "in doubt";
     relocation_["message"] = text_of(event, "message");
+  } else if (name == "given_back") {
+    state_ = "given back";
+    relocation_["message"] = text_of(event, "message");
   } else if (name == "arrived") {
     state_ = "arriving";
   }

@@ -16,8 +16,8 @@ class VmView {
 
   VmView(std::string vm, std::string state) : vm_(std::move(vm)), state_(std::move(state)) {}
 
-  // "running", "paused", "waiting", "receiving", "in doubt", "arriving", "preparing", "switching",
-  // "leaving", "unresolved".
+  // "running", "paused", "waiting", "receiving", "in doubt", "given back", "arriving", "preparing",
+  // "switching", "leaving", "unresolved".
   void set_state(std::string state) { state_ = std::move(state); }
   const std::string& state() const { return state_; }
   // A lasting fact; null takes it back.

@@ -8,7 +8,7 @@
 namespace vmhop {
 
 Result<FrontControl> FrontControl::create() {
-  VMHOP_ASSIGN(UniqueFd fd, create_memfd("vmhop-front-control", sizeof(vmhop_front_control)));
+  VMHOP_ASSIGN(UniqueFd fd, create_memfd(kFrontControlName, sizeof(vmhop_front_control)));
   return attach(std::move(fd));
 }
 

@@ -12,6 +12,9 @@
 
 namespace vmhop {
 
+// The control page's name in /proc/PID/fd.
+inline constexpr const char* kFrontControlName = "vmhop-front-control";
+
 // Any thread may call anything; any process that has the descriptor may attach.
 class FrontControl {
  public:

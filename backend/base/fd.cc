@@ -12,6 +12,7 @@
 #include <array>
 #include <bit>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 
 namespace vmhop {
@@ -211,6 +212,21 @@ Status write_all(int fd, std::span<const std::byte> bytes) {
     }
     if (written < 0) return Error::from_errno("writing", errno);
     bytes = bytes.subspan(static_cast<size_t>(written));
+  }
+  return ok_status();
+}
+
+Status replace_file(const std::string& path, const std::string& text) {
+  std::string fresh = path + ".new";
+  {
+    UniqueFd file(::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+    if (!file.valid()) return Error::from_errno("writing " + fresh, errno);
+    if (auto written = write_all(file.get(), std::as_bytes(std::span(text))); !written) {
+      return written.error().with("writing " + fresh);
+    }
+  }
+  if (std::rename(fresh.c_str(), path.c_str()) != 0) {
+    return Error::from_errno("replacing " + path, errno);
   }
   return ok_status();
 }

@@ -84,5 +84,8 @@ Result<short> wait_fd(int fd, short events, int timeout_ms);
 // Writes `bytes` whole / reads a whole file.
 Status write_all(int fd, std::span<const std::byte> bytes);
 Result<std::string> read_file(const std::string& path, size_t limit);
+// Puts `text` at `path`, mode 0600, in one step: whoever reads finds the old content or the new
+// one. By way of a file beside it, `path` with ".new". Not synced.
+Status replace_file(const std::string& path, const std::string& text);
 
 }  // namespace vmhop

@@ -34,6 +34,10 @@ TEST_F(CommitRecordFile, ComesBackAsItWasWritten) {
   must(write_commit_record(directory_, record_));
   EXPECT_EQ(must(read_commit_record(directory_)), record_);
   record_.before_stop = RunState::kRunning;
+  record_.outcome = CommitOutcome::kReleased;
+  must(write_commit_record(directory_, record_));
+  EXPECT_EQ(must(read_commit_record(directory_)), record_);
+  record_.outcome = CommitOutcome::kReturned;
   must(write_commit_record(directory_, record_));
   EXPECT_EQ(must(read_commit_record(directory_)), record_);
 }
@@ -73,7 +77,11 @@ TEST_F(CommitRecordFile, IsAnErrorWhenItIsDamaged) {
            R"({"version":1,"relocation":")" + id + R"(","was_running":true})",
            R"({"version":1,"relocation":")" + id + R"(","destination":[],"was_running":true})",
            R"({"version":1,"relocation":")" + id + R"(","destination":"a:1"})",
-           R"({"version":1,"relocation":")" + id + R"(","destination":"a:1","was_running":3})"}) {
+           R"({"version":1,"relocation":")" + id +
+               R"(","destination":"a:1","was_running":3,"outcome":"pending"})",
+           R"({"version":1,"relocation":")" + id + R"(","destination":"a:1","was_running":true})",
+           R"({"version":1,"relocation":")" + id +
+               R"(","destination":"a:1","was_running":true,"outcome":"lost"})"}) {
     write(text);
     EXPECT_FALSE(read_commit_record(directory_).ok()) << text;
   }

@@ -39,8 +39,128 @@ TEST_F(RelocationTest, AnExporterThatDiesWithARecordHasCommittedAndTheVmNeverRun
   RelocationOutcome outcome = relocate();
   EXPECT_EQ(outcome.end, RelocationEnd::kDropped);
   EXPECT_THAT(host_.events(), testing::Contains("unresolved"));
-  EXPECT_THAT(host_.notes(), ElementsAre("block discards", "start exporter", "freeze", "end qemu"));
+  // Those that were started in its place died at once, too.
+  std::vector<std::string> notes = host_.notes();
+  EXPECT_GE(std::count(notes.begin(), notes.end(), "start exporter"), 3);
+  EXPECT_EQ(notes.back(), "end qemu");
   EXPECT_EQ(qemu_.count("cont"), 0U);
+}
+
+TEST_F(RelocationTest, AnExporterThatDiesAfterTheCommitIsReplaced) {
+  host_.exporter = [&](Peer& peer) { commit(peer, host_); };
+  json start;
+  host_.next_exporter = [&](Peer& peer) {
+    EXPECT_EQ(peer.next(), "start");
+    start = peer.last();
+    EXPECT_EQ(peer.fd_count(), 1U);
+    peer.say({{"event", "running"}});
+    peer.say({{"event", "drained"}, {"report", json::object()}});
+  };
+  EXPECT_EQ(relocate().end, RelocationEnd::kDrained);
+  ASSERT_TRUE(start.contains("committed")) << start;
+  EXPECT_EQ(start["committed"]["relocation"], std::string(32, '0'));
+  EXPECT_EQ(start["key"], "key");
+  EXPECT_THAT(host_.notes(), ElementsAre("block discards", "start exporter", "freeze",
+                                         "start exporter", "end qemu"));
+}
+
+TEST_F(RelocationTest, AnExporterThatDiesWhenTheMemoryIsReleasedIsNotReplaced) {
+  host_.exporter = [&](Peer& peer) {
+    commit(peer, host_);
+    host_.outcome = CommitOutcome::kReleased;
+  };
+  EXPECT_EQ(relocate().end, RelocationEnd::kDrained);
+  EXPECT_THAT(host_.notes(), ElementsAre("block discards", "start exporter", "freeze", "end qemu"));
+}
+
+TEST_F(RelocationTest, AnExporterThatDiesBeforeItTellsThatTheVmIsHandedBack) {
+  host_.exporter = [&](Peer& peer) {
+    commit(peer, host_);
+    host_.outcome = CommitOutcome::kReturned;
+  };
+  RelocationOutcome outcome = relocate();
+  EXPECT_EQ(outcome.end, RelocationEnd::kStaysHere);
+  EXPECT_EQ(qemu_.run_state(), "running");
+  EXPECT_THAT(host_.notes(), ElementsAre("block discards", "start exporter", "freeze",
+                                         "forget commit", "thaw", "allow discards"));
+}
+
+// Rather no VM than two: a record that is not there proves nothing.
+TEST_F(RelocationTest, AnExporterThatIsGoneWithItsRecordLeavesTheVmStopped) {
+  host_.exporter = [&](Peer& peer) {
+    commit(peer, host_);
+    host_.recorded = false;
+  };
+  host_.on_event = [&](const std::string& event) {
+    if (event == "unresolved") mailbox_->put(Request::kDrop, "dropped");
+  };
+  EXPECT_EQ(relocate().end, RelocationEnd::kDropped);
+  EXPECT_EQ(qemu_.count("cont"), 0U);
+}
+
+TEST_F(RelocationTest, AnOperatorMayDecideThatItRunsHere) {
+  std::string told;
+  host_.exporter = [&](Peer& peer) {
+    commit(peer, host_);
+    wait_for_note("freeze");
+    mailbox_->put(Request::kRunHere, "decided");
+    told = peer.next();
+    peer.say({{"event", "returned"}, {"message", "an operator decided that it runs here"}});
+    EXPECT_EQ(peer.next(), "") << "it stays to tell the destination, as long as it likes";
+  };
+  RelocationOutcome outcome = relocate();
+  EXPECT_EQ(told, "revoke");
+  EXPECT_EQ(outcome.end, RelocationEnd::kStaysHere);
+  EXPECT_THAT(outcome.message, HasSubstr("an operator decided"));
+  EXPECT_EQ(qemu_.run_state(), "running");
+}
+
+TEST_F(RelocationTest, WhatRunsThereCannotBeDecidedToRunHere) {
+  host_.exporter = [&](Peer& peer) {
+    commit(peer, host_);
+    peer.say({{"event", "running"}, {"blackout_ns", 1}});
+    peer.next();
+  };
+  host_.on_event = [&](const std::string& event) {
+    if (event == "running") mailbox_->put(Request::kRunHere, "decided");
+    if (event == "not_resolved") mailbox_->put(Request::kTerminate, "enough");
+  };
+  EXPECT_EQ(relocate().end, RelocationEnd::kLeft);
+  EXPECT_THAT(host_.events(), testing::Contains("not_resolved"));
+  EXPECT_EQ(qemu_.count("cont"), 0U);
+}
+
+TEST_F(RelocationTest, AnOperatorMayDecideThatItNeverRunsHereAgain) {
+  host_.exporter = [&](Peer& peer) {
+    commit(peer, host_);
+    wait_for_note("freeze");
+    mailbox_->put(Request::kGiveBack, "decided");
+    peer.next();
+  };
+  host_.on_event = [&](const std::string& event) {
+    if (event == "resolved") mailbox_->put(Request::kTerminate, "enough");
+  };
+  EXPECT_EQ(relocate().end, RelocationEnd::kLeft);
+  EXPECT_THAT(host_.notes(), testing::Contains("end qemu"));
+}
+
+TEST_F(RelocationTest, ASupervisorGoesOnWhereAnotherHadCommitted) {
+  host_.recorded = true;
+  json start;
+  host_.exporter = [&](Peer& peer) {
+    EXPECT_EQ(peer.next(), "start");
+    start = peer.last();
+    peer.say({{"event", "running"}});
+    peer.say({{"event", "drained"}, {"report", json::object()}});
+  };
+  SwitchRecord record;
+  record.machine = "pc-q35-7.2";
+  record.qemu_version = "7.2.22";
+  Relocation relocation(host_, *mailbox_, request_, limits_);
+  EXPECT_EQ(relocation.go_on(record).end, RelocationEnd::kDrained);
+  EXPECT_EQ(start["machine"], "pc-q35-7.2");
+  EXPECT_TRUE(start.contains("committed")) << start;
+  EXPECT_THAT(host_.notes(), ElementsAre("freeze", "start exporter", "end qemu"));
 }
 
 TEST_F(RelocationTest, ACommitThatIsUnderWayMakesAnAbortVoid) {

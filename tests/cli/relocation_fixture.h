@@ -4,10 +4,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "cli/relocation.h"
@@ -32,7 +34,7 @@ class FakeHost : public RelocationHost {
   }
   Result<Helper> start_exporter() override {
     note("start exporter");
-    return ScriptedHelper::start(exporter);
+    return ScriptedHelper::start(exporters_started++ == 0 ? exporter : next_exporter);
   }
   Status block_discards(QmpClient& /*qmp*/) override {
     note("block discards");
@@ -47,6 +49,12 @@ class FakeHost : public RelocationHost {
   void end_qemu() override { note("end qemu"); }
   bool qemu_has_exited() override { return qemu_exited; }
   bool commit_recorded() const override { return recorded; }
+  Result<std::optional<CommitRecord>> commit_record() const override {
+    if (!recorded) return std::optional<CommitRecord>();
+    CommitRecord record;
+    record.outcome = outcome;
+    return std::optional(record);
+  }
   Status forget_commit() override {
     note("forget commit");
     recorded = false;
@@ -68,6 +76,8 @@ class FakeHost : public RelocationHost {
   }
 
   ScriptedHelper::Script exporter;
+  ScriptedHelper::Script next_exporter = [](ScriptedHelper::Peer&) {};  // in place of one that died
+  std::atomic<CommitOutcome> outcome{CommitOutcome::kPending};
   std::atomic<bool> recorded{false};
   std::atomic<bool> qemu_exited{false};
   std::function<void(const std::string& event)> on_event;
@@ -79,6 +89,7 @@ class FakeHost : public RelocationHost {
   }
 
   mutable uint64_t discards_ = 0;
+  unsigned exporters_started = 0;
   std::string directory_;
   ScriptedQemu& qemu_;
   mutable std::mutex mutex_;  // guards the two lists
@@ -103,6 +114,15 @@ class RelocationTest : public testing::Test {
     peer.say({{"event", "committed"}});
   }
 
+  void wait_for_note(const std::string& note) const {
+    for (int tries = 0; tries < 2000; ++tries) {
+      std::vector<std::string> notes = host_.notes();
+      if (std::find(notes.begin(), notes.end(), note) != notes.end()) return;
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    ADD_FAILURE() << note << " did not come";
+  }
+
   void expect_runs_here(const RelocationOutcome& outcome) {
     EXPECT_EQ(outcome.end, RelocationEnd::kStaysHere) << outcome.message;
     EXPECT_EQ(qemu_.run_state(), "running");
@@ -122,7 +142,8 @@ class RelocationTest : public testing::Test {
                              std::chrono::milliseconds(20'000),
                              std::chrono::milliseconds(20'000)};
   RelocationLimits limits_{std::chrono::milliseconds(20'000), std::chrono::milliseconds(2'000),
-                           std::chrono::milliseconds(5'000), std::chrono::milliseconds(50)};
+                           std::chrono::milliseconds(5'000),  std::chrono::milliseconds(50),
+                           std::chrono::milliseconds(20),     2};
 };
 
 }  // namespace vmhop

@@ -112,9 +112,19 @@ TEST_F(NameClaimTest, RefusesADirectoryThatOthersMayWriteTo) {
 
 TEST(VmRecord, ReadsBackWhatWasWritten) {
   TemporaryDirectory directory;
-  VmRecord record{"vm",        "run",  {1, 2},         {3, 4},
-                  {5, 6},      {7, 8}, {"qemu", "-m"}, {{"r", 8192, 4096}},
-                  "there:4000"};
+  VmRecord record{"vm",
+                  "run",
+                  {1, 2},
+                  {3, 4},
+                  {5, 6},
+                  {7, 8},
+                  {"qemu", "-m"},
+                  {{"r", 8192, 4096, 0x7000}},
+                  "there:4000",
+                  "preload",
+                  ":4000",
+                  "/etc/key",
+                  {TransportChoice::kTcp, true}};
   ASSERT_TRUE(write_vm_record(directory.path(), record).ok());
   auto read = read_vm_record(directory.path());
   ASSERT_TRUE(read);
@@ -123,6 +133,10 @@ TEST(VmRecord, ReadsBackWhatWasWritten) {
   EXPECT_EQ(read->argv, record.argv);
   EXPECT_EQ(read->regions, record.regions);
   EXPECT_EQ(read->peer, record.peer);
+  EXPECT_EQ(read->front, record.front);
+  EXPECT_EQ(read->listen, record.listen);
+  EXPECT_EQ(read->key_path, record.key_path);
+  EXPECT_EQ(read->transport, record.transport);
 }
 
 TEST(VmRecord, IsNothingWhenBroken) {

@@ -7,6 +7,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <thread>
 
 #include "cli/json_access.h"
 #include "tests/lab/witness_log.h"
@@ -169,6 +170,32 @@ Status HopTest::kill_qemu(const VmhopHost& host) {
   VMHOP_ASSIGN(ProcessIdentity qemu,
                identify_process(static_cast<pid_t>(number_of(status, "qemu_pid"))));
   return signal_process(qemu, SIGKILL);
+}
+
+Status HopTest::kill(const VmhopHost& host, ProcessIdentity VmRecord::*who) {
+  auto record = read_vm_record(host.runtime_directory() + "/" + kVm);
+  if (!record) return Error("there is no record of the VM");
+  ProcessIdentity identity = (*record).*who;
+  if (!is_alive(identity)) return Error("it is not alive");
+  VMHOP_TRY(signal_process(identity, SIGKILL));
+  auto deadline = within(kPatience);
+  while (is_alive(identity)) {
+    if (milliseconds_until(deadline) == 0) return Error("it does not die");
+    std::this_thread::sleep_for(1ms);  // nobody tells: it is another process's child
+  }
+  return ok_status();
+}
+
+Result<Process> HopTest::recover(const VmhopHost& host) {
+  VMHOP_ASSIGN(Process recovering, host.start({"recover", kVm, "--key", host.key()}));
+  auto deadline = within(kPatience);
+  for (;;) {
+    auto status = host.status(kVm);
+    if (status && flag_of(*status, "supervisor", false)) return recovering;
+    if (!recovering.running()) return recovering;  // done at once
+    if (milliseconds_until(deadline) == 0) return Error("nobody supervises the VM");
+    std::this_thread::sleep_for(20ms);
+  }
 }
 
 size_t count_of(std::string_view text, std::string_view wanted) {

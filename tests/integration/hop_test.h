@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/vm_record.h"
 #include "tests/integration/expect_ok.h"
 #include "tests/lab/baremetal_guest.h"
 #include "tests/lab/guest_console.h"
@@ -52,6 +53,11 @@ class HopTest : public testing::Test {
   Status wait_for_state(const VmhopHost& host, const std::string& state);
   // Kills the QEMU of a host, by what vmhop says about it.
   Status kill_qemu(const VmhopHost& host);
+  // Kills a process of the VM by its record: VmRecord's supervisor, exporter, pager or qemu. It is
+  // gone when this returns.
+  Status kill(const VmhopHost& host, ProcessIdentity VmRecord::*who);
+  // `vmhop recover`, until it supervises the VM.
+  Result<Process> recover(const VmhopHost& host);
 
   BaremetalGuest guest_;
   std::unique_ptr<Network> network_;

@@ -1,0 +1,245 @@
+// `vmhop recover`: a new supervisor adopts what a dead one has left running. All that it needs is
+// in the VM's runtime directory and in QEMU's own open files.
+#include <fcntl.h>
+#include <signal.h>  // NOLINT(modernize-deprecated-headers): POSIX signals, not C's
+#include <spdlog/spdlog.h>
+#include <sys/socket.h>
+
+#include <thread>
+
+#include "backend/base/thread_role.h"
+#include "backend/page_map.h"
+#include "cli/exit_codes.h"
+#include "cli/source_checks.h"
+#include "cli/source_rollback.h"
+#include "cli/supervisor.h"
+#include "cli/terminal.h"
+
+namespace vmhop {
+namespace {
+
+// For an exporter to notice that its supervisor is gone, which it does at once unless it is
+// stopped.
+constexpr std::chrono::seconds kExporterNotices{2};
+constexpr std::chrono::milliseconds kLookAgain{20};
+constexpr std::chrono::seconds kMonitorTimeout{10};
+constexpr std::chrono::seconds kRollBack{15};
+
+Result<Secret> needed_key(const std::string& path) {
+  auto key = load_key(path);
+  if (key) return key;
+  return refusedf("going on with the relocation needs the key that both hosts share: {}",
+                  key.error().message());
+}
+
+// When this returns nothing of it can act any more.
+void end_helper(const ProcessIdentity& helper) {
+  if (!is_alive(helper)) return;
+  auto process = ChildProcess::adopt(helper.pid);
+  if (process && (*process)->identity() == helper) (*process)->kill_and_reap();
+}
+
+// What is left when there is no QEMU to adopt, and what to do about it.
+Error nothing_to_adopt(const std::string& name, const VmRecord& record, const VmPaths& paths) {
+  Liveness life = look_for_life(paths);
+  if (life.exporter) {
+    return refusedf(
+        "nothing to recover: {0} was given to {1}, and its exporter goes on by itself until {0} is "
+        "whole there. `vmhop status {0}` follows it",
+        name, record.peer);
+  }
+  if (life.pager) {
+    return refusedf(
+        "nothing to recover: QEMU of {0} is gone from this host, and its pager waits to tell the "
+        "source. `vmhop drop {0}` ends that",
+        name);
+  }
+  if (life.commit_recorded) {
+    return refusedf(
+        "{0} was given to {1}, and every process here that had its memory is gone: what {1} has "
+        "not fetched is lost. `vmhop drop {0}` removes the records",
+        name, record.peer);
+  }
+  if (record.role == "receive") {
+    return refusedf(
+        "QEMU of {0} is gone from this host. If the source still waits, `vmhop resolve {0} "
+        "--run-here` there continues the VM, if it is certain that it never ran here; `vmhop drop "
+        "{0}` removes the records here",
+        name);
+  }
+  return refusedf(
+      "QEMU of {0} is gone, there is nothing to recover. `vmhop drop {0}` removes the "
+      "records",
+      name);
+}
+
+}  // namespace
+
+Result<int> recover_vm(const RecoverOptions& options) {
+  TerminalGuard terminal;
+  VMHOP_ASSIGN(std::string base, runtime_base());
+  VMHOP_ASSIGN(NameClaim claim, NameClaim::inherit(base, options.name));
+  auto record = read_vm_record(claim.paths().directory());
+  if (!record) {
+    return errorf("{}/vm.json cannot be read: end what is left by its process ids",
+                  claim.paths().directory());
+  }
+  if (!is_alive(record->qemu)) return nothing_to_adopt(options.name, *record, claim.paths());
+  VMHOP_ASSIGN(auto supervisor, Supervisor::inherit(options.name, std::move(claim), *record));
+  std::string key_path = options.key_path;
+  if (key_path.empty()) key_path = record->key_path;
+  if (key_path.empty()) key_path = options.default_key;
+  VMHOP_TRY(supervisor->recover(key_path));
+  return supervisor->serve();
+}
+
+Result<std::unique_ptr<Supervisor>> Supervisor::inherit(const std::string& name, NameClaim claim,
+                                                        const VmRecord& record) {
+  VmRole role = record.role == "run" ? VmRole::kRun : VmRole::kReceive;
+  std::optional<QemuCommand> command;
+  if (!record.argv.empty()) {
+    VMHOP_ASSIGN(command, QemuCommand::translate(record.argv, role,
+                                                 record.front == front_name(Front::kObject)
+                                                     ? Front::kObject
+                                                     : Front::kPreload));
+  }
+  VMHOP_ASSIGN(auto self, assemble(std::move(claim), std::move(command), name, role));
+  ProcessIdentity supervisor = self->record_.supervisor;
+  self->record_ = record;
+  self->record_.supervisor = supervisor;
+  self->keeps_directory_ = true;  // until the VM is this supervisor's
+  return self;
+}
+
+Status Supervisor::recover(const std::string& key_path) {
+  VMHOP_ASSIGN(std::shared_ptr<ChildProcess> qemu, ChildProcess::adopt(record_.qemu.pid));
+  if (qemu->identity() != record_.qemu) return Error("QEMU is gone", ErrorKind::kClosed);
+  VMHOP_ASSIGN(auto vm, VmProcess::recover(qemu, command_ ? &*command_ : nullptr, record_.regions));
+  return record_.role == "run" ? recover_source(std::move(vm), key_path)
+                               : recover_destination(std::move(vm), key_path);
+}
+
+// The source ----------------------------------------------------------------------------------
+
+// Whether the exporter of the dead supervisor has committed. When this returns it cannot any more.
+Result<std::optional<CommitRecord>> Supervisor::settle_former_exporter() {
+  const VmPaths& paths = claim_.paths();
+  auto deadline = std::chrono::steady_clock::now() + kExporterNotices;
+  while (is_alive(record_.exporter)) {
+    VMHOP_ASSIGN(auto record, read_commit_record(paths.directory()));
+    // It takes its socket away when it has given up, and may stay to tell the destination so.
+    if (!record && !connect_unix(paths.exporter_socket(), SOCK_SEQPACKET)) return record;
+    if (record || std::chrono::steady_clock::now() >= deadline) {
+      end_helper(record_.exporter);
+      break;
+    }
+    std::this_thread::sleep_for(kLookAgain);
+  }
+  return read_commit_record(paths.directory());
+}
+
+Status Supervisor::recover_source(std::shared_ptr<VmProcess> vm, const std::string& key_path) {
+  const std::string& directory = claim_.paths().directory();
+  VMHOP_ASSIGN(auto commit, settle_former_exporter());
+  VMHOP_ASSIGN(auto switched, read_switch_record(directory));
+  record_.exporter = {};
+  adopt(std::move(vm));
+  if (commit && commit->outcome == CommitOutcome::kReleased) {
+    spdlog::info("{} is at {}, which needs nothing from here any more; what was left is removed",
+                 name_, commit->destination);
+    vm_->child().kill_and_reap();
+    keeps_directory_ = false;
+    finish(kExitDone);
+    return ok_status();
+  }
+  if (commit && commit->outcome == CommitOutcome::kPending) {
+    if (!switched) return errorf("{} has no record of its switch", directory);
+    VMHOP_ASSIGN(Secret key, needed_key(key_path));
+    go_on_relocating(*commit, *switched, std::move(key));
+    return ok_status();
+  }
+  // It is here: not given away, or handed back.
+  VMHOP_TRY(remove_commit_record(directory));
+  vm_->child().signal(SIGCONT);
+  if (switched) VMHOP_TRY(undo_switch(*switched));
+  VMHOP_TRY(watch_vm());
+  keeps_directory_ = false;
+  record_.peer.clear();
+  write_record();
+  spdlog::info("{} runs here, supervised again", name_);
+  return ok_status();
+}
+
+Status Supervisor::undo_switch(const SwitchRecord& switched) {
+  VMHOP_ASSIGN(QmpClient qmp, QmpClient::connect(claim_.paths().relocation_qmp(),
+                                                 QmpClient::Clock::now() + kMonitorTimeout,
+                                                 [this] { return vm_->check_alive(); }));
+  VMHOP_TRY(resume_at_source(qmp, switched.was_running ? ResumeVm::kYes : ResumeVm::kLeavePaused,
+                             kRollBack));
+  MigrationSetup setup = MigrationSetup::from_found(switched.found_in_qemu);
+  if (auto restored = setup.restore(qmp); !restored) {
+    spdlog::warn("{}: {}", name_, restored.error().message());
+  }
+  vm_->allow_discards(&qmp);
+  remove_switch_record(claim_.paths().directory());
+  return ok_status();
+}
+
+void Supervisor::go_on_relocating(const CommitRecord& commit, const SwitchRecord& switched,
+                                  Secret key) {
+  RelocationRequest request;
+  auto destination = parse_host_port(commit.destination);
+  if (destination) {
+    request.host = destination->host;
+    request.port = destination->port;
+  }
+  request.key = key.to_hex();
+  request.plain_data = switched.plain_data;
+  request.transport = switched.transport;
+  record_.peer = commit.destination;
+  spdlog::info("{}: going on to serve its memory to {}", name_, commit.destination);
+  run_relocation(std::move(request),
+                 [switched](Relocation& relocation) { return relocation.go_on(switched); });
+  view_.set_state("leaving");
+}
+
+// The destination -----------------------------------------------------------------------------
+
+Status Supervisor::recover_destination(std::shared_ptr<VmProcess> vm, const std::string& key_path) {
+  VMHOP_ASSIGN(Secret key, needed_key(key_path));
+  VMHOP_ASSIGN(HostPort address, parse_host_port(record_.listen));
+  end_helper(record_.pager);
+  record_.pager = {};
+  VMHOP_ASSIGN(UniqueFd listening, listen_tcp(address));
+  record_.key_path = key_path;
+  prepare_receiving(std::move(key), std::move(listening), record_.transport);
+  auto found = destination_->find_vm(vm, record_);
+  bool arriving = found && found->state >= DestinationState::kLoaded &&
+                  found->state <= DestinationState::kDrained;
+  if (!arriving && found && found->state > DestinationState::kDrained) {
+    return refusedf(
+        "nothing to recover: {0} has ended here, or was handed back. `vmhop drop {0}` "
+        "ends what is left",
+        name_);
+  }
+  if (!arriving && !found && read_switch_record(claim_.paths().directory())->has_value()) {
+    return found.error();
+  }
+  if (!arriving) {
+    spdlog::info("{} had not arrived: waiting for it anew", name_);
+    if (owns_qemu()) vm->child().kill_and_reap();
+    keeps_directory_ = false;
+    remove_switch_record(claim_.paths().directory());
+    start_reception();
+    return ok_status();
+  }
+  vm_ = nullptr;
+  note_vm(record_.qemu, record_.regions);
+  keeps_directory_ = false;
+  spdlog::info("{}: going on to bring its memory here", name_);
+  auto held = std::make_shared<FoundVm>(std::move(*found));
+  run_reception([held](Reception& reception) { return reception.go_on(std::move(*held)); });
+  return ok_status();
+}
+
+}  // namespace vmhop
