@@ -239,6 +239,7 @@ void Supervisor::reap_when_gone(const std::shared_ptr<ChildProcess>& child) {
 }
 
 void Supervisor::on_event(const json& event) {
+  bool had_arrived = view_.state() == "arriving";
   view_.on_event(event, VmView::Clock::now());
   std::string name = text_of(event, "event");
   if (relocating_for_ != 0) server_->send(relocating_for_, event);
@@ -249,7 +250,7 @@ void Supervisor::on_event(const json& event) {
   if (name == "arrived" || name == "given_back") answer_operators();
   if (name == "connected") {
     spdlog::info("{}: connected from {}", name_, text_of(event, "peer"));
-  } else if (name == "arrived") {
+  } else if (name == "arrived" && !had_arrived) {
     spdlog::info("{} runs here; its memory follows", name_);
   } else if (name == "in_doubt") {
     spdlog::warn(
