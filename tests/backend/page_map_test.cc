@@ -1,10 +1,14 @@
 #include "backend/page_map.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <stdlib.h>  // NOLINT(modernize-deprecated-headers): mkdtemp() is POSIX's
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <thread>
 
 #include "tests/backend/memory_image.h"
@@ -169,6 +173,50 @@ TEST(PageMap, RefusesAnotherVersionAndWhatIsNoPageMap) {
   uint64_t magic = 1;
   ASSERT_EQ(::pwrite(map.fd(), &magic, sizeof magic, 0), 8);
   EXPECT_THAT(refusal(map, kRegions), HasSubstr("version"));
+}
+
+class PageMapFile : public testing::Test {
+ protected:
+  PageMapFile() {
+    std::string name = testing::TempDir() + "vmhop-pages-XXXXXX";
+    directory_ = ::mkdtemp(name.data());
+    path_ = directory_ + "/pages";
+  }
+  ~PageMapFile() override { std::filesystem::remove_all(directory_); }
+  std::string directory_;
+  std::string path_;
+};
+
+TEST_F(PageMapFile, OutlivesWhoMadeIt) {
+  {
+    PageMap map = must(PageMap::create(kRegions, path_));
+    map.set_destination_state(DestinationState::kCommitted);
+    ASSERT_TRUE(map.region(1).claim(7));
+  }
+  PageMap found = must(PageMap::attach(UniqueFd(::open(path_.c_str(), O_RDWR)), kRegions));
+  EXPECT_EQ(found.destination_state(), DestinationState::kCommitted);
+  EXPECT_EQ(found.region(1).get(7), PageState::kReading);
+}
+
+TEST_F(PageMapFile, IsForItsOwnerAloneAndReplacesAnEarlierVms) {
+  {
+    PageMap former = must(PageMap::create(kRegions, path_));
+    former.set_destination_state(DestinationState::kDrained);
+  }
+  PageMap map = must(PageMap::create(kRegions, path_));
+  EXPECT_EQ(map.destination_state(), DestinationState::kWaiting);
+  struct stat info {};
+  ASSERT_EQ(::stat(path_.c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777U, 0600U);
+}
+
+TEST_F(PageMapFile, SaysWhatItNeedsWhenTheDiskIsFull) {
+  // More than any disk has.
+  const std::vector<RegionInfo> huge{{"ram", uint64_t{1} << 62, kPage}};
+  auto map = PageMap::create(huge, path_);
+  ASSERT_FALSE(map.ok());
+  EXPECT_THAT(map.error().message(), HasSubstr("needs 1099511627777 KiB"));
+  EXPECT_FALSE(std::filesystem::exists(path_));
 }
 
 TEST(PageMap, NamesItsStates) {
