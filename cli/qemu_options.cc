@@ -142,9 +142,11 @@ Result<std::vector<QemuOption>> split_qemu_arguments(std::span<const std::string
       options.push_back({"", word});
       continue;
     }
-    // As QEMU does; to take it for anything would hide what follows.
-    if (word == "--") return refusedf("QEMU knows no option --");
     QemuOption option{word.substr(word.starts_with("--") ? 2 : 1), std::nullopt};
+    // Passed on it would be another option than the one that was looked at: "--snapshot".
+    if (option.name.empty() || option.name[0] == '-') {
+      return refusedf("QEMU knows no option {}", word);
+    }
     if (takes_value(option.name)) {
       if (i + 1 == arguments.size()) return refusedf("QEMU's option {} needs a value", word);
       option.value = arguments[++i];

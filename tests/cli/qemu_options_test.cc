@@ -27,10 +27,12 @@ TEST(QemuOptions, NeedTheirValue) {
   EXPECT_FALSE(split_qemu_arguments(words).ok());
 }
 
-// Taken for an option with a value it would hide that value from whoever looks for what cannot be.
-TEST(QemuOptions, AreNotJustDashes) {
-  std::vector<std::string> words = {"--", "-snapshot"};
-  EXPECT_FALSE(split_qemu_arguments(words).ok());
+// "--" would hide what follows as its value; "---snapshot" would be passed on as "--snapshot".
+TEST(QemuOptions, AreNamesBehindOneDashOrTwo) {
+  for (const char* word : {"--", "---snapshot", "----"}) {
+    std::vector<std::string> words = {word, "-snapshot"};
+    EXPECT_FALSE(split_qemu_arguments(words).ok()) << word;
+  }
 }
 
 TEST(QemuProperties, AreReadFromKeyValueLists) {
