@@ -14,6 +14,8 @@ constexpr uint64_t kMiB = 1 << 20;
 // What -m is without a size, and what QEMU rounds sizes up to.
 constexpr uint64_t kDefaultRam = 128 * kMiB;
 constexpr uint64_t kRamGranule = 8192;
+// More than a processor can address; sums of sizes up to it are no concern.
+constexpr uint64_t kMostRam = 1ULL << 52;
 // Descriptors of all regions, and a few more, pass to the pager in one message of 64.
 constexpr size_t kMaxBackends = 30;
 constexpr const char* kDefaultBackend = "vmhop-ram";
@@ -62,6 +64,8 @@ Status check_id(const std::string& id) {
 }
 
 bool passes_on(const std::string& key) {
+  // In a key nothing escapes it: what follows would be a property of its own.
+  if (key.find(',') != std::string::npos) return false;
   return std::any_of(kPassedOn.begin(), kPassedOn.end(), [&](std::string_view name) {
     return key == name || (key.starts_with(name) && key[name.size()] == '.');
   });
@@ -129,6 +133,10 @@ Result<MemoryObject> read_postcopy_object(const PropertyList& properties) {
     return refusedf("-object {},id={}: size= must be given, a multiple of 4096 bytes",
                     kPostcopyBackend, object.region.id);
   }
+  if (object.region.size > kMostRam) {
+    return refusedf("-object {},id={}: size={} is more than a machine can have", kPostcopyBackend,
+                    object.region.id, object.region.size);
+  }
   VMHOP_TRY(check_huge_pages(object.region));
   if (object.region.huge && object.properties.find(",reserve=") != std::string::npos &&
       !is_on(property(properties, "reserve"))) {
@@ -147,6 +155,9 @@ Status read_memory_size(const QemuOption& option, MemoryOptions& memory) {
     auto bytes = parse_qemu_size(*size, kMiB);
     if (!bytes) return bytes.error().with("-m " + *option.value);
     if (*bytes == 0) return refusedf("-m {}: a VM without RAM cannot be relocated", *option.value);
+    if (*bytes > kMostRam) {
+      return refusedf("-m {}: more RAM than a machine can have", *option.value);
+    }
     memory.main_size = (*bytes + kRamGranule - 1) / kRamGranule * kRamGranule;
   }
   return ok_status();

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "backend/base/json_text.h"
+
 namespace vmhop {
 namespace {
 
@@ -80,7 +82,7 @@ void flatten(const json& value, const std::string& key, PropertyList& into) {
 }
 
 Result<PropertyList> parse_json_properties(std::string_view text) {
-  auto body = json::parse(text, nullptr, false);
+  auto body = parse_json(text);
   if (!body.is_object()) return refusedf("'{}' is not valid JSON", text);
   PropertyList properties;
   flatten(body, "", properties);
@@ -141,6 +143,10 @@ Result<std::vector<QemuOption>> split_qemu_arguments(std::span<const std::string
       continue;
     }
     QemuOption option{word.substr(word.starts_with("--") ? 2 : 1), std::nullopt};
+    // Passed on it would be another option than the one that was looked at: "--snapshot".
+    if (option.name.empty() || option.name[0] == '-') {
+      return refusedf("QEMU knows no option {}", word);
+    }
     if (takes_value(option.name)) {
       if (i + 1 == arguments.size()) return refusedf("QEMU's option {} needs a value", word);
       option.value = arguments[++i];
@@ -196,6 +202,7 @@ Result<uint64_t> parse_qemu_size(std::string_view text, uint64_t default_unit) {
     uint64_t value = 0;
     auto parsed = std::from_chars(text.data() + 2, end, value, 16);
     if (parsed.ec != std::errc{} || parsed.ptr != end) return bad();
+    if (value > UINT64_MAX / default_unit) return bad();
     return value * default_unit;
   }
   uint64_t whole = 0;

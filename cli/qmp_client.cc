@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <thread>
 
+#include "backend/base/json_text.h"
 #include "cli/json_access.h"
 
 namespace vmhop {
@@ -18,6 +19,8 @@ using nlohmann::json;
 // QMP answers are small; the largest (query-qmp-schema) are a few hundred KiB.
 constexpr size_t kMaxLine = 16 << 20;
 constexpr std::chrono::milliseconds kRetryEvery{5};
+// That an int64_t of nanoseconds holds: in the year 2262.
+constexpr uint64_t kLatestSecond = INT64_MAX / 1'000'000'000 - 1;
 
 int milliseconds_until(QmpClient::Clock::time_point deadline) {
   auto left =
@@ -34,9 +37,10 @@ std::string version_in(const json& greeting) {
 QmpEvent to_event(const json& line) {
   const json& stamp = member_of(line, "timestamp");
   const json& data = member_of(line, "data");
+  uint64_t seconds = std::min(number_of(stamp, "seconds"), kLatestSecond);
+  uint64_t microseconds = std::min<uint64_t>(number_of(stamp, "microseconds"), 999'999);
   return {text_of(line, "event"), data.is_object() ? data : json::object(),
-          static_cast<int64_t>(number_of(stamp, "seconds")) * 1'000'000'000 +
-              static_cast<int64_t>(number_of(stamp, "microseconds")) * 1000};
+          static_cast<int64_t>(seconds * 1'000'000'000 + microseconds * 1000)};
 }
 
 }  // namespace
@@ -163,7 +167,7 @@ Status QmpClient::read_available() {
 }
 
 void QmpClient::accept_line(std::string_view line) {
-  auto body = json::parse(line, nullptr, false);
+  auto body = parse_json(line);
   if (!body.is_object()) return;  // QEMU ends lines with \r\n and sends nothing else
   if (body.contains("event")) {
     events_.push_back(to_event(body));

@@ -1,7 +1,9 @@
 #include "cli/vm_record.h"
 
+#include <limits>
 #include <nlohmann/json.hpp>
 
+#include "backend/base/json_text.h"
 #include "cli/json_access.h"
 
 namespace vmhop {
@@ -14,7 +16,9 @@ nlohmann::json to_json(const ProcessIdentity& identity) {
 }
 
 ProcessIdentity identity_of(const nlohmann::json& object) {
-  return {static_cast<pid_t>(number_of(object, "pid")), number_of(object, "start_time")};
+  uint64_t pid = number_of(object, "pid");
+  if (pid > static_cast<uint64_t>(std::numeric_limits<pid_t>::max())) return {};
+  return {static_cast<pid_t>(pid), number_of(object, "start_time")};
 }
 
 }  // namespace
@@ -48,7 +52,7 @@ Status write_vm_record(const std::string& directory, const VmRecord& record) {
 std::optional<VmRecord> read_vm_record(const std::string& directory) {
   auto text = read_file(directory + "/vm.json", kMaxRecord);
   if (!text) return std::nullopt;
-  auto body = nlohmann::json::parse(*text, nullptr, false);
+  auto body = parse_json(*text);
   if (!body.is_object()) return std::nullopt;
   VmRecord record;
   record.vm = text_of(body, "vm");

@@ -1,7 +1,16 @@
 # -DVMHOP_SANITIZE=address (with undefined behaviour) or thread; everything in the build gets it,
 # except the preload library, which lives inside somebody else's process.
 set(VMHOP_SANITIZE "" CACHE STRING "address, thread or empty")
-if(VMHOP_SANITIZE STREQUAL "address")
+option(VMHOP_FUZZ "Build the fuzzers and nothing else: clang's libFuzzer, ASan and UBSan" OFF)
+if(VMHOP_FUZZ)
+  if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang" OR VMHOP_SANITIZE)
+    message(FATAL_ERROR "VMHOP_FUZZ needs clang and brings its own sanitizers: cmake --preset fuzz")
+  endif()
+  # libFuzzer is told of branches and comparisons; its main comes with each fuzzer.
+  set(VMHOP_SANITIZE_FLAGS -fsanitize=fuzzer-no-link,address,undefined
+      -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
+  add_compile_definitions(_GLIBCXX_ASSERTIONS)
+elseif(VMHOP_SANITIZE STREQUAL "address")
   set(VMHOP_SANITIZE_FLAGS -fsanitize=address,undefined -fno-sanitize-recover=undefined
       -fno-omit-frame-pointer)
 elseif(VMHOP_SANITIZE STREQUAL "thread")

@@ -3,6 +3,8 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include "backend/base/json_text.h"
+
 namespace vmhop {
 
 Result<ControlChannel> ControlChannel::connect(const std::string& path) {
@@ -24,7 +26,7 @@ Result<ControlMessage> ControlChannel::receive(int timeout_ms) {
   if (ready == 0) return Error("no answer on a control socket in time", ErrorKind::kTimedOut);
   VMHOP_ASSIGN(ReceivedMessage raw, receive_with_fds(socket_.get(), kMaxMessage));
   const char* text = reinterpret_cast<const char*>(raw.bytes.data());
-  auto body = nlohmann::json::parse(text, text + raw.bytes.size(), nullptr, false);
+  auto body = parse_json({text, raw.bytes.size()});
   if (!body.is_object()) return Error("a control message is not a JSON object");
   return ControlMessage{std::move(body), std::move(raw.fds)};
 }

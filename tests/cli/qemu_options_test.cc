@@ -27,6 +27,14 @@ TEST(QemuOptions, NeedTheirValue) {
   EXPECT_FALSE(split_qemu_arguments(words).ok());
 }
 
+// "--" would hide what follows as its value; "---snapshot" would be passed on as "--snapshot".
+TEST(QemuOptions, AreNamesBehindOneDashOrTwo) {
+  for (const char* word : {"--", "---snapshot", "----"}) {
+    std::vector<std::string> words = {word, "-snapshot"};
+    EXPECT_FALSE(split_qemu_arguments(words).ok()) << word;
+  }
+}
+
 TEST(QemuProperties, AreReadFromKeyValueLists) {
   EXPECT_THAT(parse_properties("q35,accel=kvm,path=a,,b,usb", "type").value(),
               ElementsAre(Pair("type", "q35"), Pair("accel", "kvm"), Pair("path", "a,b"),
@@ -46,6 +54,8 @@ TEST(QemuProperties, AreReadFromJsonAndFlattened) {
 
 TEST(QemuProperties, RefuseBrokenJson) {
   EXPECT_FALSE(parse_properties("{\"qom-type\":", "qom-type").ok());
+  std::string deep = R"({"qom-type":)" + std::string(50'000, '[') + std::string(50'000, ']') + "}";
+  EXPECT_FALSE(parse_properties(deep, "qom-type").ok());
 }
 
 TEST(QemuProperties, TheLastOneCounts) {
@@ -66,6 +76,7 @@ TEST(QemuSizes, AreReadAsQemuReadsThem) {
 TEST(QemuSizes, RefuseWhatIsNone) {
   for (const char* text : {"", "G", "1X", "1GG", "-1", "1.", "99999999999G", "0x", "1.5"})
     EXPECT_FALSE(parse_qemu_size(text).ok()) << text;
+  EXPECT_FALSE(parse_qemu_size("0x100000000001", 1 << 20).ok()) << "more than 64 bits";
 }
 
 }  // namespace

@@ -2,6 +2,10 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/socket.h>
+
+#include <span>
+#include <thread>
 
 #include "tests/cli/scripted_qemu.h"
 #include "tests/cli/temporary_directory.h"
@@ -69,6 +73,33 @@ TEST_F(QmpClientTest, StaysUsableAfterATimeOut) {
   ASSERT_FALSE(first.ok());
   EXPECT_EQ(first.error().kind(), ErrorKind::kTimedOut);
   EXPECT_EQ(client.execute("query-version").value(), "second");
+}
+
+// What a QEMU would say that wants to end vmhop.
+TEST_F(QmpClientTest, SurvivesTimesAndNestingThatNoQemuHas) {
+  auto [qemu, socket] = socket_pair(SOCK_STREAM).value();
+  std::string deep(100'000, '[');
+  std::string said = R"({"QMP":{}})"
+                     "\n"
+                     R"({"id":1,"return":{}})"
+                     "\n"
+                     R"({"event":"A","timestamp":{"seconds":18446744073709551615}})"
+                     "\n"
+                     R"({"event":"B","timestamp":{"microseconds":18446744073709551615}})"
+                     "\n"
+                     R"({"event":"C","data":)" +
+                     deep + std::string(deep.size(), ']') + "}\n";
+  std::thread talk(
+      [&] { EXPECT_TRUE(write_all(qemu.get(), std::as_bytes(std::span(said))).ok()); });
+  auto client =
+      QmpClient::over(std::move(socket), QmpClient::Clock::now() + std::chrono::seconds(10));
+  talk.join();
+  ASSERT_TRUE(client.ok()) << client.error().message();
+  (void)client->process_input();
+  EXPECT_EQ(client->take_event()->timestamp_ns,
+            INT64_MAX / 1'000'000'000 * 1'000'000'000 - 1'000'000'000);
+  EXPECT_EQ(client->take_event()->timestamp_ns, 999'999'000);
+  EXPECT_FALSE(client->take_event()) << "nested too deep to be looked at";
 }
 
 TEST_F(QmpClientTest, NoticesThatQemuIsGone) {

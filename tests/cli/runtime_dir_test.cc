@@ -139,6 +139,13 @@ TEST(VmRecord, ReadsBackWhatWasWritten) {
   EXPECT_EQ(read->transport, record.transport);
 }
 
+// Cast to a pid_t it would be -1, which is everybody.
+TEST(VmRecord, NamesNoProcessBeyondWhatCanBeOne) {
+  TemporaryDirectory directory;
+  std::ofstream(directory.path() + "/vm.json") << R"({"qemu":{"pid":4294967295,"start_time":7}})";
+  EXPECT_EQ(read_vm_record(directory.path())->qemu.pid, 0);
+}
+
 TEST(VmRecord, IsNothingWhenBroken) {
   TemporaryDirectory directory;
   EXPECT_FALSE(read_vm_record(directory.path()));
