@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <spdlog/spdlog.h>
 
+#include "backend/base/confinement.h"
 #include "backend/base/control_channel.h"
 #include "backend/base/event_loop.h"
 #include "backend/local_server.h"
@@ -64,6 +65,7 @@ Status ExporterProcess::start_checked(ControlMessage message) {
   SourceRelocation::Options options;
   options.destination = HostPort{body.at("host"), body.at("port").get<uint16_t>()};
   options.runtime_dir = body.at("runtime_dir");
+  confine_files(options.runtime_dir);
   Hello& hello = options.hello;
   VMHOP_TRY(fill_random(std::as_writable_bytes(std::span(hello.relocation))));
   hello.vm = body.at("vm");
@@ -149,6 +151,7 @@ nlohmann::json ExporterProcess::answer_local(const nlohmann::json& request) {
 
 int run_exporter_process(UniqueFd control, const OneSidedFactory& one_sided) {
   begin_thread("vmhop-exporter", ThreadRole::kSwitch);
+  confine_process();
   auto loop = EventLoop::create();
   if (!loop) {
     spdlog::error("exporter: {}", loop.error().message());

@@ -6,6 +6,7 @@
 
 #include <array>
 
+#include "backend/base/confinement.h"
 #include "backend/base/control_channel.h"
 #include "backend/base/event_loop.h"
 #include "backend/destination_relocation.h"
@@ -68,6 +69,7 @@ Status PagerProcess::start_checked(ControlMessage message) {
   options.machine = body.at("machine");
   options.qemu_version = body.at("qemu_version");
   std::string runtime_dir = body.at("runtime_dir");
+  confine_files(runtime_dir);
   options.incoming_socket = runtime_dir + "/incoming.sock";
   options.bulk_lanes = body.value("bulk_lanes", 2U);
   options.transport = body.value("transport", TransportPolicy());
@@ -144,6 +146,7 @@ void PagerProcess::serve_control() {
 
 int run_pager_process(UniqueFd control, const OneSidedFactory& one_sided) {
   begin_thread("vmhop-pager", ThreadRole::kSwitch);
+  confine_process();
   auto loop = EventLoop::create();
   if (!loop) {
     spdlog::error("pager: {}", loop.error().message());
