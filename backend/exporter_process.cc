@@ -8,6 +8,7 @@
 #include "backend/base/control_channel.h"
 #include "backend/base/event_loop.h"
 #include "backend/local_server.h"
+#include "backend/session/key_passing.h"
 #include "backend/source_relocation.h"
 
 namespace vmhop {
@@ -59,6 +60,7 @@ Status ExporterProcess::start(ControlMessage message) {
   }
 }
 
+// Descriptors: the key (key_passing.h), then the memory file of each region.
 Status ExporterProcess::start_checked(ControlMessage message) {
   nlohmann::json& body = message.body;
   if (body.value("cmd", "") != "start") return Error("the exporter's first message is not start");
@@ -82,23 +84,22 @@ Status ExporterProcess::start_checked(ControlMessage message) {
     options.one_sided = one_sided_.get();
   }
 
-  auto& hex = body.at("key").get_ref<std::string&>();
-  auto key = Secret::from_hex(hex);
-  cleanse(hex);
-  if (!key) return key.error();
+  if (message.fds.empty()) return Error("the exporter's start message came without a key");
+  VMHOP_ASSIGN(Secret key, take_key(std::move(message.fds.front())));
 
   std::vector<RamRegion> regions;
   for (const auto& entry : body.at("regions")) {
     RegionInfo info{entry.at("id"), entry.at("size"), entry.at("page_size")};
     hello.regions.push_back(info);
-    if (regions.size() >= message.fds.size()) return Error("a region came without its memory");
+    size_t index = 1 + regions.size();
+    if (index >= message.fds.size()) return Error("a region came without its memory");
     VMHOP_ASSIGN(RamRegion region,
-                 RamRegion::map(info, std::move(message.fds[regions.size()]), Access::kRead));
+                 RamRegion::map(info, std::move(message.fds[index]), Access::kRead));
     regions.push_back(std::move(region));
   }
   std::string path = options.runtime_dir + "/exporter.sock";
   VMHOP_ASSIGN(relocation_, SourceRelocation::start(
-                                loop_, std::move(options), std::move(*key), std::move(regions),
+                                loop_, std::move(options), std::move(key), std::move(regions),
                                 [this](const nlohmann::json& event) { tell(event); }));
   VMHOP_ASSIGN(local_, LocalServer::start(loop_, path, [this](const nlohmann::json& request) {
                  return answer_local(request);

@@ -11,6 +11,7 @@
 #include "backend/base/event_loop.h"
 #include "backend/destination_relocation.h"
 #include "backend/local_server.h"
+#include "backend/session/key_passing.h"
 
 namespace vmhop {
 namespace {
@@ -54,16 +55,11 @@ Status PagerProcess::start(ControlMessage message) {
   }
 }
 
-// Descriptors: the listening socket, a page map when one is taken over ("page_map": true), then for
-// each region its memory file and its userfaultfd.
+// Descriptors: the key (key_passing.h), the listening socket, a page map when one is taken over
+// ("page_map": true), then for each region its memory file and its userfaultfd.
 Status PagerProcess::start_checked(ControlMessage message) {
   nlohmann::json& body = message.body;
   if (body.value("cmd", "") != "start") return Error("the pager's first message is not start");
-  auto& hex = body.at("key").get_ref<std::string&>();
-  auto key = Secret::from_hex(hex);
-  cleanse(hex);
-  if (!key) return key.error();
-
   DestinationRelocation::Options options;
   options.vm = body.at("vm");
   options.machine = body.at("machine");
@@ -83,12 +79,13 @@ Status PagerProcess::start_checked(ControlMessage message) {
     addresses.push_back(entry.at("address"));
   }
   bool takes_over = body.value("page_map", false);
-  size_t expected = 1 + (takes_over ? 1 : 0) + 2 * options.regions.size();
+  size_t expected = 2 + (takes_over ? 1 : 0) + 2 * options.regions.size();
   if (options.regions.empty() || message.fds.size() != expected) {
     return errorf("the pager's start message has {} descriptors instead of {}", message.fds.size(),
                   expected);
   }
   auto next = message.fds.begin();
+  VMHOP_ASSIGN(Secret key, take_key(std::move(*next++)));
   UniqueFd listening = std::move(*next++);
   auto page_map = takes_over ? PageMap::attach(std::move(*next++), options.regions)
                              : PageMap::create(options.regions);
@@ -100,7 +97,7 @@ Status PagerProcess::start_checked(ControlMessage message) {
     regions.push_back({std::move(ram), addresses[i], Userfault(std::move(*next++))});
   }
   VMHOP_ASSIGN(relocation_, DestinationRelocation::start(
-                                loop_, std::move(options), std::move(*key), std::move(listening),
+                                loop_, std::move(options), std::move(key), std::move(listening),
                                 std::move(regions), std::make_unique<PageMap>(std::move(*page_map)),
                                 [this](const nlohmann::json& event) { tell(event); }));
   VMHOP_ASSIGN(

@@ -2,7 +2,6 @@
 
 #include <spdlog/spdlog.h>
 
-#include "backend/session/key.h"
 #include "cli/json_access.h"
 #include "cli/source_rollback.h"
 
@@ -66,7 +65,6 @@ Status Relocation::start_exporter(const SourceFacts& facts) {
                 {"vm", host_.vm_name()},
                 {"machine", facts.machine},
                 {"qemu_version", facts.qemu_version},
-                {"key", request_.key},
                 {"host", request_.host},
                 {"port", request_.port},
                 {"runtime_dir", host_.runtime_directory()},
@@ -75,9 +73,10 @@ Status Relocation::start_exporter(const SourceFacts& facts) {
                 {"fault_lanes", 1},
                 {"bulk_lanes", 2},
                 {"regions", regions_to_json(host_.regions())}};
-  Status sent = exporter_->channel.send(start, host_.memory_fds());
-  cleanse(request_.key);
-  cleanse(start["key"].get_ref<std::string&>());
+  std::vector<int> fds = host_.memory_fds();
+  fds.insert(fds.begin(), request_.key.get());
+  Status sent = exporter_->channel.send(start, fds);
+  request_.key.reset();
   return sent;
 }
 

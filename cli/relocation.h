@@ -15,6 +15,7 @@
 #include <span>
 #include <string>
 
+#include "backend/base/fd.h"
 #include "backend/base/result.h"
 #include "backend/transport_choice.h"
 #include "cli/helper_process.h"
@@ -29,7 +30,7 @@ namespace vmhop {
 struct RelocationRequest {
   std::string host;
   uint16_t port = 0;
-  std::string key;  // hex
+  UniqueFd key;  // as key_passing.h makes it; only the exporter takes it out
   bool plain_data = false;
   TransportPolicy transport;
   // Until the destination is ready; unless given, what preparing this much memory may take.

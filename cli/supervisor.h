@@ -92,8 +92,8 @@ class Supervisor {
   void write_record();
 
   // Requests.
-  void on_request(ClientId client, const nlohmann::json& request);
-  void on_relocate(ClientId client, const nlohmann::json& request);
+  void on_request(ClientId client, ControlMessage message);
+  void on_relocate(ClientId client, ControlMessage message);
   void on_abort(ClientId client);
   void on_drop(ClientId client);
   void refuse(ClientId client, const std::string& message);

@@ -6,6 +6,7 @@
 #include <future>
 #include <mutex>
 
+#include "backend/session/key_passing.h"
 #include "tests/cli/scripted_helper.h"
 #include "tests/cli/scripted_qemu.h"
 #include "tests/cli/temporary_directory.h"
@@ -26,7 +27,7 @@ class FakeHost : public ReceptionHost {
 
   std::string vm_name() const override { return "vm"; }
   std::string runtime_directory() const override { return "/nowhere"; }
-  std::string key() const override { return "key"; }
+  Result<UniqueFd> key() const override { return pass_key(Secret::random().value()); }
   int listening_socket() const override { return 0; }
   TransportPolicy transport() const override { return {}; }
   Result<WaitingVm> start_vm(const std::function<bool()>& /*give_up*/) override {
@@ -176,7 +177,7 @@ TEST_F(ReceptionTest, AVmArrivesRunsAndIsDrained) {
   host_.pagers.push_back([&](Peer& peer) {
     EXPECT_EQ(peer.next(), "start");
     start = peer.last();
-    EXPECT_EQ(peer.fd_count(), 3U);
+    EXPECT_EQ(peer.fd_count(), 4U);
     peer.say({{"event", "connected"}, {"peer", "there"}});
     peer.say({{"event", "prepare"}});
     EXPECT_EQ(peer.next(), "prepared");
@@ -320,7 +321,7 @@ TEST_F(ReceptionTest, APagerThatDiesLoadedIsStartedAgainOnItsPageMap) {
   host_.pagers.push_back([&](Peer& peer) {
     EXPECT_EQ(peer.next(), "start");
     EXPECT_EQ(peer.last().at("page_map"), true);
-    EXPECT_EQ(peer.fd_count(), 4U);
+    EXPECT_EQ(peer.fd_count(), 5U);
     EXPECT_EQ(peer.next(), "loaded");
     peer.say({{"event", "commit"}, {"was_running", true}});
     EXPECT_EQ(peer.next(), "running");
