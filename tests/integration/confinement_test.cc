@@ -1,12 +1,17 @@
 // What the processes that talk to the network may still do, and what a core dump of them would
 // have.
 #include <charconv>
-#include <sstream>
 
+#include "backend/session/key.h"
+#include "tests/base/core_search.h"
 #include "tests/integration/hop_test.h"
 
 namespace vmhop::lab {
 namespace {
+
+using testing_support::find_in_core;
+using testing_support::mapped_ranges;
+using testing_support::MappedRange;
 
 class Helpers : public HopTest {
  protected:
@@ -20,15 +25,17 @@ class Helpers : public HopTest {
     ASSERT_OK(wait_for_state(*destination_, "arriving"));
   }
 
-  // A file of the one process at that host whose command line has `command`.
-  Result<std::string> proc_file(const std::string& host, const std::string& command,
-                                const std::string& name) {
+  // The one process at that host whose command line has `command`; -1 if there is none.
+  pid_t pid_of(const std::string& host, const std::string& command) {
     for (pid_t pid : processes_in({network_->host(host).fd()})) {
-      auto line = read_file(fmt::format("/proc/{}/cmdline", pid), 4096);
-      if (!line || line->find(command) == std::string::npos) continue;
-      return read_file(fmt::format("/proc/{}/{}", pid, name), 1 << 22);
+      auto line = read_file(fmt::format("/proc/{}/cmdline", pid), 1 << 16);
+      if (line && line->find(command) != std::string::npos) return pid;
     }
-    return errorf("there is no {} at the {}", command, host);
+    return -1;
+  }
+  std::string status_of(const std::string& host, const std::string& command) {
+    auto status = read_file(fmt::format("/proc/{}/status", pid_of(host, command)), 1 << 16);
+    return status ? *status : status.error().message();
   }
 
   std::optional<Process> relocating_;
@@ -54,42 +61,43 @@ void expect_confined(const std::string& status) {
   EXPECT_EQ(field(status, "CapInh", 16) | field(status, "CapAmb", 16), 0U) << status;
 }
 
-// How many of the mappings in a /proc/PID/smaps are of a guest's memory; each must be left out of
-// core dumps.
-int guest_mappings(const std::string& smaps, uint64_t least_kib) {
-  int count = 0;
-  bool of_guest = false;
-  std::string header;
-  std::istringstream lines(smaps);
-  for (std::string line; std::getline(lines, line);) {
-    uint64_t kib = 0;
-    if (line.starts_with("VmFlags:") && of_guest) {
-      EXPECT_NE(line.find(" dd"), std::string::npos) << header << line;
-      ++count;
-    } else if (line.starts_with("Size:")) {
-      (void)std::from_chars(line.data() + line.find_first_of("0123456789"),
-                            line.data() + line.size(), kib);
-      of_guest = kib >= least_kib && header.find('/') != std::string::npos;
-    } else if (line.find('-') < line.find(' ')) {
-      header = line;
-    }
-  }
-  return count;
-}
-
 TEST_F(Helpers, HaveGivenUpWhatTheyDoNotNeed) {
-  ASSERT_VALUE(std::string pager, proc_file("destination", "internal-pager", "status"));
-  expect_confined(pager);
-  ASSERT_VALUE(std::string exporter, proc_file("source", "internal-exporter", "status"));
-  expect_confined(exporter);
+  expect_confined(status_of("destination", "internal-pager"));
+  expect_confined(status_of("source", "internal-exporter"));
 }
 
 TEST_F(Helpers, WouldLeaveTheGuestsMemoryOutOfACore) {
-  uint64_t ram_kib = uint64_t{guest_.ram_mib} << 10;
-  ASSERT_VALUE(std::string pager, proc_file("destination", "internal-pager", "smaps"));
-  EXPECT_EQ(guest_mappings(pager, ram_kib), 1);
-  ASSERT_VALUE(std::string exporter, proc_file("source", "internal-exporter", "smaps"));
-  EXPECT_EQ(guest_mappings(exporter, ram_kib), 1);
+  for (pid_t pid :
+       {pid_of("destination", "internal-pager"), pid_of("source", "internal-exporter")}) {
+    int mappings = 0;
+    for (const MappedRange& range : mapped_ranges(pid)) {
+      if (range.end - range.begin != uint64_t{guest_.ram_mib} << 20) continue;
+      EXPECT_TRUE(range.has("dd")) << range.header << range.flags;
+      ++mappings;
+    }
+    EXPECT_EQ(mappings, 1);
+  }
+}
+
+// Supervisors and QEMUs included, and `vmhop relocate`, which read the key from its file.
+TEST_F(Helpers, AndAllOthersWouldLeaveTheKeyOutOfACoreAndShowItNowhere) {
+  Secret key = load_key(source_->key()).value();
+  std::string hex = key.to_hex();
+  std::string raw(reinterpret_cast<const char*>(key.bytes().data()), Secret::kSize);
+  int vmhops = 0;
+  for (const char* host : {"source", "destination"}) {
+    for (pid_t pid : processes_in({network_->host(host).fd()})) {
+      auto command = read_file(fmt::format("/proc/{}/cmdline", pid), 1 << 16);
+      if (!command) continue;  // it has just ended
+      vmhops += command->find("vmhop") != std::string::npos ? 1 : 0;
+      EXPECT_EQ(command->find(hex), std::string::npos);
+      EXPECT_EQ(find_in_core(pid, raw), "") << command->c_str();
+      EXPECT_EQ(find_in_core(pid, hex), "") << command->c_str();
+    }
+  }
+  EXPECT_GE(vmhops, 5) << "two supervisors, pager, exporter, relocate";
+  for (Process* process : {&*running_, &*receiving_, &*relocating_})
+    EXPECT_EQ((process->out() + process->err()).find(hex), std::string::npos);
 }
 
 }  // namespace
