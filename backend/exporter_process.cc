@@ -4,9 +4,11 @@
 #include <poll.h>
 #include <spdlog/spdlog.h>
 
+#include "backend/base/confinement.h"
 #include "backend/base/control_channel.h"
 #include "backend/base/event_loop.h"
 #include "backend/local_server.h"
+#include "backend/session/key_passing.h"
 #include "backend/source_relocation.h"
 
 namespace vmhop {
@@ -58,12 +60,14 @@ Status ExporterProcess::start(ControlMessage message) {
   }
 }
 
+// Descriptors: the key (key_passing.h), then the memory file of each region.
 Status ExporterProcess::start_checked(ControlMessage message) {
   nlohmann::json& body = message.body;
   if (body.value("cmd", "") != "start") return Error("the exporter's first message is not start");
   SourceRelocation::Options options;
   options.destination = HostPort{body.at("host"), body.at("port").get<uint16_t>()};
   options.runtime_dir = body.at("runtime_dir");
+  confine_files(options.runtime_dir);
   Hello& hello = options.hello;
   if (body.contains("committed")) {
     const auto& committed = body.at("committed");
@@ -89,23 +93,22 @@ Status ExporterProcess::start_checked(ControlMessage message) {
     options.one_sided = one_sided_.get();
   }
 
-  auto& hex = body.at("key").get_ref<std::string&>();
-  auto key = Secret::from_hex(hex);
-  cleanse(hex);
-  if (!key) return key.error();
+  if (message.fds.empty()) return Error("the exporter's start message came without a key");
+  VMHOP_ASSIGN(Secret key, take_key(std::move(message.fds.front())));
 
   std::vector<RamRegion> regions;
   for (const auto& entry : body.at("regions")) {
     RegionInfo info{entry.at("id"), entry.at("size"), entry.at("page_size")};
     hello.regions.push_back(info);
-    if (regions.size() >= message.fds.size()) return Error("a region came without its memory");
+    size_t index = 1 + regions.size();
+    if (index >= message.fds.size()) return Error("a region came without its memory");
     VMHOP_ASSIGN(RamRegion region,
-                 RamRegion::map(info, std::move(message.fds[regions.size()]), Access::kRead));
+                 RamRegion::map(info, std::move(message.fds[index]), Access::kRead));
     regions.push_back(std::move(region));
   }
   std::string path = options.runtime_dir + "/exporter.sock";
   VMHOP_ASSIGN(relocation_, SourceRelocation::start(
-                                loop_, std::move(options), std::move(*key), std::move(regions),
+                                loop_, std::move(options), std::move(key), std::move(regions),
                                 [this](const nlohmann::json& event) { tell(event); }));
   VMHOP_ASSIGN(local_, LocalServer::start(loop_, path, [this](const nlohmann::json& request) {
                  return answer_local(request);
@@ -160,6 +163,7 @@ nlohmann::json ExporterProcess::answer_local(const nlohmann::json& request) {
 
 int run_exporter_process(UniqueFd control, const OneSidedFactory& one_sided) {
   begin_thread("vmhop-exporter", ThreadRole::kSwitch);
+  confine_process();
   auto loop = EventLoop::create();
   if (!loop) {
     spdlog::error("exporter: {}", loop.error().message());

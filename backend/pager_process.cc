@@ -6,10 +6,12 @@
 
 #include <array>
 
+#include "backend/base/confinement.h"
 #include "backend/base/control_channel.h"
 #include "backend/base/event_loop.h"
 #include "backend/destination_relocation.h"
 #include "backend/local_server.h"
+#include "backend/session/key_passing.h"
 
 namespace vmhop {
 namespace {
@@ -53,21 +55,17 @@ Status PagerProcess::start(ControlMessage message) {
   }
 }
 
-// Descriptors: the listening socket, a page map when one is taken over ("page_map": true), then for
-// each region its memory file and its userfaultfd.
+// Descriptors: the key (key_passing.h), the listening socket, a page map when one is taken over
+// ("page_map": true), then for each region its memory file and its userfaultfd.
 Status PagerProcess::start_checked(ControlMessage message) {
   nlohmann::json& body = message.body;
   if (body.value("cmd", "") != "start") return Error("the pager's first message is not start");
-  auto& hex = body.at("key").get_ref<std::string&>();
-  auto key = Secret::from_hex(hex);
-  cleanse(hex);
-  if (!key) return key.error();
-
   DestinationRelocation::Options options;
   options.vm = body.at("vm");
   options.machine = body.at("machine");
   options.qemu_version = body.at("qemu_version");
   std::string runtime_dir = body.at("runtime_dir");
+  confine_files(runtime_dir);
   options.incoming_socket = runtime_dir + "/incoming.sock";
   options.bulk_lanes = body.value("bulk_lanes", 2U);
   options.transport = body.value("transport", TransportPolicy());
@@ -81,12 +79,13 @@ Status PagerProcess::start_checked(ControlMessage message) {
     addresses.push_back(entry.at("address"));
   }
   bool takes_over = body.value("page_map", false);
-  size_t expected = 1 + (takes_over ? 1 : 0) + 2 * options.regions.size();
+  size_t expected = 2 + (takes_over ? 1 : 0) + 2 * options.regions.size();
   if (options.regions.empty() || message.fds.size() != expected) {
     return errorf("the pager's start message has {} descriptors instead of {}", message.fds.size(),
                   expected);
   }
   auto next = message.fds.begin();
+  VMHOP_ASSIGN(Secret key, take_key(std::move(*next++)));
   UniqueFd listening = std::move(*next++);
   auto page_map = takes_over ? PageMap::attach(std::move(*next++), options.regions)
                              : PageMap::create(options.regions, runtime_dir + "/pages");
@@ -98,7 +97,7 @@ Status PagerProcess::start_checked(ControlMessage message) {
     regions.push_back({std::move(ram), addresses[i], Userfault(std::move(*next++))});
   }
   VMHOP_ASSIGN(relocation_, DestinationRelocation::start(
-                                loop_, std::move(options), std::move(*key), std::move(listening),
+                                loop_, std::move(options), std::move(key), std::move(listening),
                                 std::move(regions), std::make_unique<PageMap>(std::move(*page_map)),
                                 [this](const nlohmann::json& event) { tell(event); }));
   VMHOP_ASSIGN(
@@ -145,6 +144,7 @@ void PagerProcess::serve_control() {
 
 int run_pager_process(UniqueFd control, const OneSidedFactory& one_sided) {
   begin_thread("vmhop-pager", ThreadRole::kSwitch);
+  confine_process();
   auto loop = EventLoop::create();
   if (!loop) {
     spdlog::error("pager: {}", loop.error().message());

@@ -42,7 +42,7 @@ void ControlServer::serve(ClientId id) {
   if (it == clients_.end()) return;
   auto request = it->second.receive(0);
   if (request) {
-    callbacks_.on_request(id, request->body);
+    callbacks_.on_request(id, *std::move(request));
   } else if (request.error().kind() != ErrorKind::kTimedOut) {
     drop(id);
   }

@@ -18,7 +18,7 @@ class ControlServer {
  public:
   using ClientId = uint64_t;
   struct Callbacks {
-    std::function<void(ClientId, const nlohmann::json& request)> on_request;
+    std::function<void(ClientId, ControlMessage request)> on_request;
     std::function<void(ClientId)> on_gone;
   };
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "backend/session/key.h"
+#include "backend/session/key_passing.h"
 #include "cli/reception.h"
 #include "cli/runtime_dir.h"
 #include "cli/source_side.h"
@@ -34,7 +34,7 @@ class DestinationSide : public ReceptionHost {
 
   std::string vm_name() const override { return name_; }
   std::string runtime_directory() const override { return paths_.directory(); }
-  std::string key() const override { return key_.to_hex(); }
+  Result<UniqueFd> key() const override { return pass_key(key_); }
   int listening_socket() const override { return listening_.get(); }
   TransportPolicy transport() const override { return transport_; }
   Result<WaitingVm> start_vm(const std::function<bool()>& give_up) override;

@@ -54,7 +54,8 @@ Status Reception::start_pager() {
   pager_closed_ = pager_heard_out_ = false;
   pager_started_ = Clock::now();
   json regions = json::array();
-  std::vector<int> fds = {host_.listening_socket()};
+  VMHOP_ASSIGN(UniqueFd key, host_.key());
+  std::vector<int> fds = {key.get(), host_.listening_socket()};
   if (page_map_.valid()) fds.push_back(page_map_.get());
   for (const WaitingVm::Region& region : regions_) {
     regions.push_back({{"id", region.id},
@@ -68,7 +69,6 @@ Status Reception::start_pager() {
                 {"vm", host_.vm_name()},
                 {"machine", machine_},
                 {"qemu_version", qemu_version_},
-                {"key", host_.key()},
                 {"transport", host_.transport()},
                 {"runtime_dir", host_.runtime_directory()},
                 {"page_map", page_map_.valid()},

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "backend/base/fd.h"
 #include "backend/base/result.h"
 #include "backend/session/messages.h"
 #include "backend/transport_choice.h"
@@ -62,7 +63,7 @@ class ReceptionHost {
 
   virtual std::string vm_name() const = 0;
   virtual std::string runtime_directory() const = 0;
-  virtual std::string key() const = 0;  // hex
+  virtual Result<UniqueFd> key() const = 0;  // as key_passing.h makes it
   virtual int listening_socket() const = 0;
   virtual TransportPolicy transport() const = 0;
 

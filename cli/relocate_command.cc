@@ -7,7 +7,7 @@
 #include <optional>
 
 #include "backend/base/control_channel.h"
-#include "backend/session/key.h"
+#include "backend/session/key_passing.h"
 #include "backend/session/tcp.h"
 #include "cli/commands.h"
 #include "cli/exit_codes.h"
@@ -61,11 +61,10 @@ class RelocateClient {
 };
 
 Status RelocateClient::request(const HostPort& destination, Secret key) {
-  std::string hex = key.to_hex();
+  VMHOP_ASSIGN(UniqueFd passed, pass_key(key));
   json message = {{"cmd", "relocate"},
                   {"host", destination.host},
                   {"port", destination.port},
-                  {"key", hex},
                   {"plain_data", options_.plain_data},
                   {"transport", options_.transport},
                   {"wait", options_.wait},
@@ -73,10 +72,8 @@ Status RelocateClient::request(const HostPort& destination, Secret key) {
   if (options_.prepare_seconds) {
     message["prepare_timeout_ms"] = static_cast<uint64_t>(*options_.prepare_seconds * 1000);
   }
-  Status sent = channel_.send(message);
-  cleanse(hex);
-  cleanse(message["key"].get_ref<std::string&>());
-  return sent;
+  std::array<int, 1> fds{passed.get()};
+  return channel_.send(message, fds);
 }
 
 Result<int> RelocateClient::follow() {

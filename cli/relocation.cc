@@ -2,7 +2,6 @@
 
 #include <spdlog/spdlog.h>
 
-#include "backend/session/key.h"
 #include "cli/json_access.h"
 #include "cli/source_rollback.h"
 
@@ -62,13 +61,16 @@ Status Relocation::prepare() {
 
 // With a commit record: one that goes on where another has died.
 Status Relocation::start_exporter(const std::optional<CommitRecord>& committed) {
+  // Kept for the next one, should this one die after the commit.
+  if (!key_) {
+    VMHOP_ASSIGN(key_, take_key(std::move(request_.key)));
+  }
   VMHOP_ASSIGN(exporter_, host_.start_exporter());
   exporter_started_ = Clock::now();
   json start = {{"cmd", "start"},
                 {"vm", host_.vm_name()},
                 {"machine", facts_.machine},
                 {"qemu_version", facts_.qemu_version},
-                {"key", request_.key},
                 {"host", request_.host},
                 {"port", request_.port},
                 {"runtime_dir", host_.runtime_directory()},
@@ -81,8 +83,10 @@ Status Relocation::start_exporter(const std::optional<CommitRecord>& committed) 
     start["committed"] = {{"relocation", to_hex(committed->relocation)},
                           {"was_running", committed->before_stop == RunState::kRunning}};
   }
-  Status sent = exporter_->channel.send(start, host_.memory_fds());
-  cleanse(start["key"].get_ref<std::string&>());
+  VMHOP_ASSIGN(UniqueFd key, pass_key(*key_));
+  std::vector<int> fds = host_.memory_fds();
+  fds.insert(fds.begin(), key.get());
+  Status sent = exporter_->channel.send(start, fds);
   return sent;
 }
 

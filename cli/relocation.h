@@ -15,6 +15,7 @@
 #include <span>
 #include <string>
 
+#include "backend/base/fd.h"
 #include "backend/base/result.h"
 #include "backend/commit_record.h"
 #include "backend/session/key.h"
@@ -32,7 +33,7 @@ namespace vmhop {
 struct RelocationRequest {
   std::string host;
   uint16_t port = 0;
-  std::string key;  // hex
+  UniqueFd key;  // as key_passing.h makes it
   bool plain_data = false;
   TransportPolicy transport;
   // Until the destination is ready; unless given, what preparing this much memory may take.
@@ -110,10 +111,6 @@ class Relocation {
              RelocationLimits limits = {})
       : host_(host), mailbox_(mailbox), request_(std::move(request)), limits_(limits) {}
 
-  ~Relocation() { cleanse(request_.key); }
-  Relocation(const Relocation&) = delete;
-  Relocation& operator=(const Relocation&) = delete;
-
   // Blocks until the relocation has ended either way.
   RelocationOutcome run();
   // The same for one that a supervisor which died had committed: its exporter is gone (reaped), and
@@ -164,6 +161,7 @@ class Relocation {
   std::optional<QmpClient> qmp_;
   std::optional<Helper> exporter_;
   Clock::time_point exporter_started_;
+  std::optional<Secret> key_;
   unsigned young_deaths_ = 0;
   SourceFacts facts_;
   MigrationSetup setup_;

@@ -123,8 +123,8 @@ Result<std::unique_ptr<Supervisor>> Supervisor::assemble(NameClaim claim,
                                                   std::move(signals), std::move(loop), name, role));
   VMHOP_ASSIGN(self->server_,
                ControlServer::start(*self->loop_, self->claim_.paths().control_socket(),
-                                    {[raw = self.get()](ClientId client, const json& request) {
-                                       raw->on_request(client, request);
+                                    {[raw = self.get()](ClientId client, ControlMessage request) {
+                                       raw->on_request(client, std::move(request));
                                      },
                                      [raw = self.get()](ClientId client) {
                                        if (raw->waiting_ && raw->waiting_->client == client)

@@ -102,7 +102,8 @@ class Supervisor {
   Result<std::optional<CommitRecord>> settle_former_exporter();
   Status recover_source(std::shared_ptr<VmProcess> vm, const std::string& key_path);
   Status undo_switch(const SwitchRecord& switched);
-  void go_on_relocating(const CommitRecord& commit, const SwitchRecord& switched, Secret key);
+  Status go_on_relocating(const CommitRecord& commit, const SwitchRecord& switched,
+                          const Secret& key);
   Status recover_destination(std::shared_ptr<VmProcess> vm, const std::string& key_path);
 
   // The VM.
@@ -116,8 +117,8 @@ class Supervisor {
   void write_record();
 
   // Requests.
-  void on_request(ClientId client, const nlohmann::json& request);
-  void on_relocate(ClientId client, const nlohmann::json& request);
+  void on_request(ClientId client, ControlMessage message);
+  void on_relocate(ClientId client, ControlMessage message);
   void on_abort(ClientId client);
   void on_drop(ClientId client);
   void on_resolve(ClientId client, const nlohmann::json& request);

@@ -9,6 +9,7 @@
 
 #include "backend/base/thread_role.h"
 #include "backend/page_map.h"
+#include "backend/session/key_passing.h"
 #include "cli/exit_codes.h"
 #include "cli/source_checks.h"
 #include "cli/source_rollback.h"
@@ -155,8 +156,7 @@ Status Supervisor::recover_source(std::shared_ptr<VmProcess> vm, const std::stri
   if (commit && commit->outcome == CommitOutcome::kPending) {
     if (!switched) return errorf("{} has no record of its switch", directory);
     VMHOP_ASSIGN(Secret key, needed_key(key_path));
-    go_on_relocating(*commit, *switched, std::move(key));
-    return ok_status();
+    return go_on_relocating(*commit, *switched, key);
   }
   // It is here: not given away, or handed back.
   VMHOP_TRY(remove_commit_record(directory));
@@ -185,15 +185,15 @@ Status Supervisor::undo_switch(const SwitchRecord& switched) {
   return ok_status();
 }
 
-void Supervisor::go_on_relocating(const CommitRecord& commit, const SwitchRecord& switched,
-                                  Secret key) {
+Status Supervisor::go_on_relocating(const CommitRecord& commit, const SwitchRecord& switched,
+                                    const Secret& key) {
   RelocationRequest request;
   auto destination = parse_host_port(commit.destination);
   if (destination) {
     request.host = destination->host;
     request.port = destination->port;
   }
-  request.key = key.to_hex();
+  VMHOP_ASSIGN(request.key, pass_key(key));
   request.plain_data = switched.plain_data;
   request.transport = switched.transport;
   record_.peer = commit.destination;
@@ -201,6 +201,7 @@ void Supervisor::go_on_relocating(const CommitRecord& commit, const SwitchRecord
   run_relocation(std::move(request),
                  [switched](Relocation& relocation) { return relocation.go_on(switched); });
   view_.set_state("leaving");
+  return ok_status();
 }
 
 // The destination -----------------------------------------------------------------------------

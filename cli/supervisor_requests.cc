@@ -26,12 +26,12 @@ void Supervisor::refuse(ClientId client, const std::string& message) {
   server_->send(client, error_event(ErrorKind::kRefused, message));
 }
 
-void Supervisor::on_request(ClientId client, const json& request) {
-  std::string command = text_of(request, "cmd");
+void Supervisor::on_request(ClientId client, ControlMessage message) {
+  std::string command = text_of(message.body, "cmd");
   if (command == "status") {
     server_->send(client, view_.to_json());
   } else if (command == "relocate") {
-    on_relocate(client, request);
+    on_relocate(client, std::move(message));
   } else if (command == "abort") {
     on_abort(client);
   } else if (command == "drop") {
@@ -43,12 +43,13 @@ void Supervisor::on_request(ClientId client, const json& request) {
   }
 }
 
-void Supervisor::on_relocate(ClientId client, const json& request) {
+void Supervisor::on_relocate(ClientId client, ControlMessage message) {
+  const json& request = message.body;
   Waiting wanted{client, {}};
   RelocationRequest& to = wanted.request;
   to.host = text_of(request, "host");
   to.port = static_cast<uint16_t>(number_of(request, "port"));
-  to.key = text_of(request, "key");
+  if (message.fds.size() == 1) to.key = std::move(message.fds.front());
   to.plain_data = flag_of(request, "plain_data", false);
   to.transport = request.value("transport", TransportPolicy());
   if (request.contains("prepare_timeout_ms")) {
@@ -57,7 +58,7 @@ void Supervisor::on_relocate(ClientId client, const json& request) {
   to.switch_timeout = std::chrono::milliseconds(
       number_of(request, "switch_timeout_ms", static_cast<uint64_t>(to.switch_timeout.count())));
 
-  if (to.host.empty() || to.port == 0 || to.key.empty()) {
+  if (to.host.empty() || to.port == 0 || !to.key.valid()) {
     return refuse(client, "a relocation needs host, port and key");
   }
   if (terminating_) return refuse(client, "the VM is being ended");

@@ -4,16 +4,19 @@
 #include <spdlog/spdlog.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <map>
 #include <optional>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "backend/base/event_loop.h"
 #include "backend/session/lane_registry.h"
 #include "backend/session/plain_lane.h"
+#include "backend/session/refusal_log.h"
 #include "backend/session/tls_handshake.h"
 
 namespace vmhop {
@@ -31,6 +34,7 @@ struct Newcomer {
   int fd = -1;      // of the socket, whoever owns it
   UniqueFd socket;  // until its first byte is here
   std::string peer;
+  std::string host;  // the peer without its port
   EventLoop::TimerId deadline = 0;
   std::unique_ptr<TlsHandshake> tls;
   std::unique_ptr<PlainLaneAcceptance> plain;
@@ -74,6 +78,7 @@ class PortAcceptor final : public Acceptor {
   void serve();
   void accept_newcomers();
   void welcome(UniqueFd socket);
+  void make_room();
   void advance(NewcomerId id);
   Result<short> step(Newcomer& newcomer);
   Status choose_protocol(Newcomer& newcomer);
@@ -90,6 +95,7 @@ class PortAcceptor final : public Acceptor {
   LaneRegistry lanes_;
   std::map<NewcomerId, Newcomer> newcomers_;
   NewcomerId next_id_ = 1;
+  RefusalLog refusals_;
   std::thread thread_;
 };
 
@@ -119,14 +125,12 @@ void PortAcceptor::accept_newcomers() {
 }
 
 void PortAcceptor::welcome(UniqueFd socket) {
-  if (newcomers_.size() >= options_.max_handshakes) {
-    drop(newcomers_.begin()->first,
-         errorf("{} handshakes are under way, and it is the oldest", newcomers_.size()));
-  }
+  if (newcomers_.size() >= options_.max_handshakes) make_room();
   NewcomerId id = next_id_++;
   int fd = socket.get();
   Newcomer& newcomer = newcomers_[id];
   newcomer.peer = peer_address(fd);
+  newcomer.host = newcomer.peer.substr(0, newcomer.peer.rfind(':'));
   newcomer.fd = fd;
   newcomer.socket = std::move(socket);
   newcomer.deadline = loop_->after(std::chrono::milliseconds(options_.handshake_timeout_ms), [this,
@@ -137,6 +141,18 @@ void PortAcceptor::welcome(UniqueFd socket) {
   });
   loop_->set(fd, POLLIN, [this, id](short) { advance(id); });
   if (Status tuned = tune_tcp(fd); !tuned) drop(id, tuned.error());
+}
+
+void PortAcceptor::make_room() {
+  std::map<std::string_view, std::vector<NewcomerId>> by_host;
+  for (const auto& [id, newcomer] : newcomers_)
+    by_host[newcomer.host].push_back(id);
+  auto fullest = std::max_element(by_host.begin(), by_host.end(), [](const auto& a, const auto& b) {
+    return a.second.size() < b.second.size();
+  });
+  drop(fullest->second.front(),
+       errorf("{} handshakes are under way, {} of them from its address, and it is the oldest",
+              newcomers_.size(), fullest->second.size()));
 }
 
 void PortAcceptor::advance(NewcomerId id) {
@@ -151,8 +167,7 @@ void PortAcceptor::advance(NewcomerId id) {
   newcomers_.erase(id);
   auto connection = finish(done);
   if (!connection) {
-    spdlog::warn("{} was turned away: {}", done.peer, connection.error().message());
-    return;
+    return refusals_.add(done.peer, connection.error());
   }
   callback_(*std::move(connection));
 }
@@ -220,8 +235,7 @@ Result<AcceptedConnection> PortAcceptor::finish(Newcomer& newcomer) {
 
 void PortAcceptor::drop(NewcomerId id, const Error& why) {
   Newcomer& newcomer = newcomers_.at(id);
-  auto level = why.kind() == ErrorKind::kRefused ? spdlog::level::warn : spdlog::level::info;
-  spdlog::log(level, "{} was turned away: {}", newcomer.peer, why.message());
+  refusals_.add(newcomer.peer, why);
   loop_->remove(newcomer.fd);
   loop_->cancel(newcomer.deadline);
   newcomers_.erase(id);

@@ -2,8 +2,9 @@
 // handed on.
 //
 // One thread serves the port and every handshake under way, none of which can hold up another: all
-// are non-blocking, each has a deadline, and when kMaxHandshakes are under way the oldest makes
-// room.
+// are non-blocking, each has a deadline, and when kMaxHandshakes are under way one makes room: the
+// oldest of the address that has the most of them, so that who floods the port from one address
+// drives out nobody but itself.
 #pragma once
 
 #include <functional>

@@ -1,7 +1,6 @@
 #include "backend/session/key.h"
 
 #include <fcntl.h>
-#include <fmt/format.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
@@ -137,6 +136,10 @@ void cleanse(std::string& text) {
 
 Result<Secret> hmac(const Secret& secret, std::span<const std::span<const std::byte>> parts) {
   std::vector<unsigned char> message;
+  size_t total = 0;
+  for (std::span<const std::byte> part : parts)
+    total += part.size();
+  message.reserve(total);  // growing would leave copies behind
   for (std::span<const std::byte> part : parts) {
     const auto* bytes = reinterpret_cast<const unsigned char*>(part.data());
     message.insert(message.end(), bytes, bytes + part.size());
@@ -223,7 +226,10 @@ Status write_new_key(const std::string& path) {
   if (!fd.valid()) return Error::from_errno("creating the key file " + path, errno);
 
   std::string hex = key.to_hex();
-  std::string line = fmt::format("{}{}\n", kFileHeader, hex);
+  // Not by fmt, whose buffer nobody cleanses.
+  std::string line;
+  line.reserve(kFileHeader.size() + kHexSize + 1);
+  line.append(kFileHeader).append(hex).push_back('\n');
   Status written = write_all(fd.get(), std::as_bytes(std::span(line)));
   if (written && ::fsync(fd.get()) != 0) written = Error::from_errno("syncing", errno);
   cleanse(hex);

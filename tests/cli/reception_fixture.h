@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "backend/session/key_passing.h"
 #include "cli/reception.h"
 #include "tests/cli/scripted_helper.h"
 #include "tests/cli/scripted_qemu.h"
@@ -23,7 +24,7 @@ class FakeReceptionHost : public ReceptionHost {
 
   std::string vm_name() const override { return "vm"; }
   std::string runtime_directory() const override { return directory_.path(); }
-  std::string key() const override { return "key"; }
+  Result<UniqueFd> key() const override { return pass_key(Secret::random().value()); }
   int listening_socket() const override { return 0; }
   TransportPolicy transport() const override { return {}; }
   Result<WaitingVm> start_vm(const std::function<bool()>& /*give_up*/) override {

@@ -69,7 +69,7 @@ TEST_F(ReceptionTest, AVmArrivesRunsAndIsDrained) {
   host_.pagers.push_back([&](Peer& peer) {
     EXPECT_EQ(peer.next(), "start");
     start = peer.last();
-    EXPECT_EQ(peer.fd_count(), 3U);
+    EXPECT_EQ(peer.fd_count(), 4U);
     peer.say({{"event", "connected"}, {"peer", "there"}});
     peer.say({{"event", "prepare"}});
     EXPECT_EQ(peer.next(), "prepared");
@@ -213,7 +213,7 @@ TEST_F(ReceptionTest, APagerThatDiesLoadedIsStartedAgainOnItsPageMap) {
   host_.pagers.push_back([&](Peer& peer) {
     EXPECT_EQ(peer.next(), "start");
     EXPECT_EQ(peer.last().at("page_map"), true);
-    EXPECT_EQ(peer.fd_count(), 4U);
+    EXPECT_EQ(peer.fd_count(), 5U);
     EXPECT_EQ(peer.next(), "loaded");
     peer.say({{"event", "commit"}, {"was_running", true}});
     EXPECT_EQ(peer.next(), "running");

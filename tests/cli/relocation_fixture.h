@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "backend/session/key_passing.h"
 #include "cli/relocation.h"
 #include "tests/cli/scripted_helper.h"
 #include "tests/cli/scripted_qemu.h"
@@ -100,7 +101,7 @@ class FakeHost : public RelocationHost {
 class RelocationTest : public testing::Test {
  protected:
   RelocationOutcome relocate() {
-    Relocation relocation(host_, *mailbox_, request_, limits_);
+    Relocation relocation(host_, *mailbox_, std::move(request_), limits_);
     return relocation.run();
   }
 
@@ -136,7 +137,7 @@ class RelocationTest : public testing::Test {
   std::unique_ptr<Mailbox> mailbox_ = Mailbox::create().value();
   RelocationRequest request_{"there",
                              4000,
-                             "key",
+                             pass_key(Secret::random().value()).value(),
                              false,
                              {},
                              std::chrono::milliseconds(20'000),

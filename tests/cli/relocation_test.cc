@@ -19,7 +19,7 @@ TEST_F(RelocationTest, MovesARunningVmAndEndsDrained) {
   host_.exporter = [&](Peer& peer) {
     EXPECT_EQ(peer.next(), "start");
     start = peer.last();
-    EXPECT_EQ(peer.fd_count(), 1U);
+    EXPECT_EQ(peer.fd_count(), 2U);
     EXPECT_EQ(qemu_.count("migrate"), 0U);
     peer.say({{"event", "prepared"}});
     EXPECT_EQ(peer.next(), "read_point");

@@ -10,7 +10,8 @@ class Takeover : public HopTest {
  protected:
   // The pager dies instead of telling the supervisor of `event`.
   void relocate_past_a_death(const std::string& event) {
-    std::string death = destination_->directory() + "/death";
+    // In the VM's directory: a pager may write nowhere else.
+    std::string death = destination_->runtime_directory() + "/" + kVm + "/death";
     destination_->set_environment("LD_PRELOAD", VMHOP_DIES_BEFORE_IT_TELLS);
     destination_->set_environment("VMHOP_TEST_DEATH", death);
     destination_->set_environment("VMHOP_TEST_EVENT", event);

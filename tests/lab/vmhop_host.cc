@@ -66,14 +66,15 @@ Status VmhopHost::prepare(const std::string& lab) const {
 ProcessSpec VmhopHost::spec_for(const std::vector<std::string>& arguments) const {
   std::vector<std::string> argv = {vmhop_};
   append(argv, arguments);
-  return program_spec(std::move(argv), arguments[0]);
+  return program_spec(argv, arguments[0]);
 }
 
-ProcessSpec VmhopHost::program_spec(std::vector<std::string> argv,
+ProcessSpec VmhopHost::program_spec(const std::vector<std::string>& argv,
                                     const std::string& called) const {
   static std::atomic<unsigned> count{0};
   ProcessSpec spec;
-  spec.argv = std::move(argv);
+  spec.argv = launcher_;
+  append(spec.argv, argv);
   spec.where = where_;
   spec.host = uml_;
   spec.environment = environment_;

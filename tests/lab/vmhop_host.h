@@ -51,6 +51,10 @@ class VmhopHost {
     environment_.emplace_back(name, value);
   }
 
+  // What everything that is started here from now on is started by, a command line that its own is
+  // appended to: as another user, for example.
+  void set_launcher(std::vector<std::string> launcher) { launcher_ = std::move(launcher); }
+
   // Starts a VM and waits until it runs (or is paused, as asked for).
   Result<Process> run(const std::string& vm, const std::vector<std::string>& qemu,
                       const std::vector<std::string>& options = {}) const;
@@ -93,7 +97,7 @@ class VmhopHost {
         environment_{{"VMHOP_RUNTIME_DIR", runtime_directory()}} {}
   Status prepare(const std::string& lab) const;
   ProcessSpec spec_for(const std::vector<std::string>& arguments) const;
-  ProcessSpec program_spec(std::vector<std::string> argv, const std::string& called) const;
+  ProcessSpec program_spec(const std::vector<std::string>& argv, const std::string& called) const;
   // The hosts' key, unless another is named.
   std::vector<std::string> with_key(std::vector<std::string> options) const;
 
@@ -105,6 +109,7 @@ class VmhopHost {
   std::string key_;
   std::string vmhop_;
   std::vector<std::pair<std::string, std::string>> environment_;
+  std::vector<std::string> launcher_;
 };
 
 // Waits for a process that is expected to end by itself, with all that it printed.
