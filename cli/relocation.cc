@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include "backend/session/key_passing.h"
 #include "cli/json_access.h"
 #include "cli/source_rollback.h"
 

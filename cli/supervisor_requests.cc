@@ -37,7 +37,7 @@ void Supervisor::on_request(ClientId client, ControlMessage message) {
   } else if (command == "drop") {
     on_drop(client);
   } else if (command == "resolve") {
-    on_resolve(client, request);
+    on_resolve(client, message.body);
   } else {
     server_->send(client, error_event(ErrorKind::kFailed, "unknown command '" + command + "'"));
   }

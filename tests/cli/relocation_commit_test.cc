@@ -155,7 +155,7 @@ TEST_F(RelocationTest, ASupervisorGoesOnWhereAnotherHadCommitted) {
   SwitchRecord record;
   record.machine = "pc-q35-7.2";
   record.qemu_version = "7.2.22";
-  Relocation relocation(host_, *mailbox_, request_, limits_);
+  Relocation relocation(host_, *mailbox_, std::move(request_), limits_);
   EXPECT_EQ(relocation.go_on(record).end, RelocationEnd::kDrained);
   EXPECT_EQ(start["machine"], "pc-q35-7.2");
   EXPECT_TRUE(start.contains("committed")) << start;
