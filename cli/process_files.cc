@@ -65,8 +65,9 @@ Result<UniqueFd> find_userfaultfd(pid_t pid, int pidfd, uint64_t address, uint64
   VMHOP_ASSIGN(auto files, list_process_files(pid, is_userfaultfd));
   for (const ProcessFile& file : files) {
     VMHOP_ASSIGN(UniqueFd copy, copy_process_file(pidfd, file.number));
-    VMHOP_ASSIGN(UniqueFd tried, copy.duplicate());
-    if (Userfault(std::move(tried)).register_range(address, length)) return copy;
+    VMHOP_ASSIGN(UniqueFd another, copy.duplicate());
+    Userfault tried(std::move(another));
+    if (tried.register_range(address, length)) return copy;
   }
   return errorf(
       "none of QEMU's {} userfaultfds has its memory at {:#x} registered: nothing can install its "

@@ -104,7 +104,7 @@ class Supervisor {
   Status undo_switch(const SwitchRecord& switched);
   Status go_on_relocating(const CommitRecord& commit, const SwitchRecord& switched,
                           const Secret& key);
-  Status recover_destination(std::shared_ptr<VmProcess> vm, const std::string& key_path);
+  Status recover_destination(const std::shared_ptr<VmProcess>& vm, const std::string& key_path);
 
   // The VM.
   void adopt(std::shared_ptr<VmProcess> vm);

@@ -117,7 +117,7 @@ Status Supervisor::recover(const std::string& key_path) {
   if (qemu->identity() != record_.qemu) return Error("QEMU is gone", ErrorKind::kClosed);
   VMHOP_ASSIGN(auto vm, VmProcess::recover(qemu, command_ ? &*command_ : nullptr, record_.regions));
   return record_.role == "run" ? recover_source(std::move(vm), key_path)
-                               : recover_destination(std::move(vm), key_path);
+                               : recover_destination(vm, key_path);
 }
 
 // The source ----------------------------------------------------------------------------------
@@ -206,7 +206,8 @@ Status Supervisor::go_on_relocating(const CommitRecord& commit, const SwitchReco
 
 // The destination -----------------------------------------------------------------------------
 
-Status Supervisor::recover_destination(std::shared_ptr<VmProcess> vm, const std::string& key_path) {
+Status Supervisor::recover_destination(const std::shared_ptr<VmProcess>& vm,
+                                       const std::string& key_path) {
   VMHOP_ASSIGN(Secret key, needed_key(key_path));
   VMHOP_ASSIGN(HostPort address, parse_host_port(record_.listen));
   end_helper(record_.pager);

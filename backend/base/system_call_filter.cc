@@ -59,7 +59,7 @@ int add_rules(const Filter& filter) {
     if (int failed = deny(filter, name); failed != 0) return failed;
   }
   // Threads only. A filter cannot look at what clone3 points at: without it glibc uses clone.
-  int failed = deny_if(filter, SCMP_SYS(clone), SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, 0));
+  int failed = deny_if(filter, SCMP_SYS(clone), {0, SCMP_CMP_MASKED_EQ, CLONE_THREAD, 0});
   if (failed == 0) {
     failed = ::seccomp_rule_add_array(filter.get(), SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0,
                                       nullptr);
@@ -67,7 +67,7 @@ int add_rules(const Filter& filter) {
   // Itself only, as abort() does.
   auto self = static_cast<scmp_datum_t>(::getpid());
   for (int number : {SCMP_SYS(kill), SCMP_SYS(tgkill), SCMP_SYS(rt_tgsigqueueinfo)}) {
-    if (failed == 0) failed = deny_if(filter, number, SCMP_A0(SCMP_CMP_NE, self));
+    if (failed == 0) failed = deny_if(filter, number, {0, SCMP_CMP_NE, self, 0});
   }
   return failed;
 }
