@@ -67,6 +67,7 @@ class ChaosRun {
   bool resumed_ = false;  // at the destination, as far as it was heard
   bool supervisor_killed_ = false;
   bool exporter_killed_ = false;
+  std::string destination_qemu_killed_;  // the fault's name
   std::vector<std::string> may_die_of_;
 };
 
@@ -79,7 +80,7 @@ RunResult ChaosRun::run() {
   }
   disturb();
   Settlement settlement = settle(*world_, *relocating_, committed_);
-  committed_ = committed_ || settlement.committed;
+  committed_ = committed_ || resumed_ || settlement.committed;
   return judge(settlement);
 }
 
@@ -143,10 +144,11 @@ void ChaosRun::wait_for(Moment moment) {
   }
 }
 
-// What QEMU had said before the fault, be it gone by now.
+// What QEMU had said before the fault, be it gone by now: then this hears all of it.
 void ChaosRun::note_resume() {
+  auto words_come = rdma_ ? 2000ms : 50ms;
   while (destination_monitor_) {
-    auto event = destination_monitor_->next_event(0ms);
+    auto event = destination_monitor_->next_event(words_come);
     if (!event) return;
     if (event->name == "RESUME") resumed_ = true;
   }
@@ -214,8 +216,8 @@ void ChaosRun::allow_death_by(const Fault& fault) {
   }
   if (fault.kind != FaultKind::kKill) return;
   if (fault.victim == Victim::kQemu) {
-    bool had_the_vm = at_source ? !committed_ : resumed_;
-    if (had_the_vm) may_die_of_.push_back(fault.name());
+    if (!at_source) destination_qemu_killed_ = fault.name();
+    if (at_source && !committed_) may_die_of_.push_back(fault.name());
     return;
   }
   if (!at_source) return;
@@ -228,6 +230,12 @@ void ChaosRun::allow_death_by(const Fault& fault) {
 }
 
 RunResult ChaosRun::judge(const Settlement& settlement) {
+  // Whether it had been continued by then is its supervisor's to say: QEMU's own last words may be
+  // lost.
+  bool ran_there = resumed_ || world_->ran_at_destination();
+  if (ran_there && !destination_qemu_killed_.empty()) {
+    may_die_of_.push_back(destination_qemu_killed_);
+  }
   RunResult result;
   result.committed = committed_;
   std::vector<lab::Line> lines = world_->console().log().lines();

@@ -67,8 +67,7 @@ bool Operator::where_it_is(const Seen& source, const Seen& destination, Settleme
     settlement.committed = true;
     return true;
   }
-  bool waits =
-      destination.nothing() || destination.state == "waiting" || destination.state == "orphaned";
+  bool waits = destination.nothing() || destination.state == "waiting";
   if (source.supervised && source.state == "running" && waits && !relocating_.running()) {
     settlement.runs_on = Side::kSource;
     return true;

@@ -79,10 +79,15 @@ Status World::await() {
   if (rdma_) options = {"--rdma-trusted"};
   VMHOP_ASSIGN(lab::Process receiving,
                destination.receive(kVm, guest_.qemu_command(destination.place()), options));
+  receiving_ = processes_.size();
   processes_.push_back(std::move(receiving));
   VMHOP_TRY(console_->attach(destination.place().console, within(patience())));
   if (auto started = record(Side::kDestination)) followed_ = started->qemu;
   return ok_status();
+}
+
+bool World::ran_at_destination() const {
+  return processes_[receiving_].err().find("runs here; its memory follows") != std::string::npos;
 }
 
 bool World::destination_has_another_qemu() {

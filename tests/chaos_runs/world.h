@@ -52,6 +52,8 @@ class World {
   // In the foreground of its own, kept until this world ends.
   Status start(Side side, const std::vector<std::string>& arguments);
   Result<QmpClient> monitor(Side side) const;
+  // What its supervisor has said of it, before anything was recovered.
+  bool ran_at_destination() const;
   // After a failed attempt the destination has a fresh QEMU: true once for each, and its console is
   // followed from then on.
   bool destination_has_another_qemu();
@@ -68,6 +70,7 @@ class World {
   std::unique_ptr<lab::GuestConsole> console_;
   std::vector<lab::Process> processes_;
   ProcessIdentity followed_;  // the destination's QEMU
+  size_t receiving_ = 0;      // in processes_
   bool shaped_ = false;
 };
 
