@@ -224,8 +224,10 @@ Status Supervisor::recover_destination(const std::shared_ptr<VmProcess>& vm,
         "ends what is left",
         name_);
   }
-  if (!arriving && !found && read_switch_record(claim_.paths().directory())->has_value()) {
-    return found.error();
+  // Without a record QEMU was never asked to load anything; one that cannot be read says nothing.
+  if (!arriving && !found) {
+    VMHOP_ASSIGN(auto switched, read_switch_record(claim_.paths().directory()));
+    if (switched) return found.error();
   }
   if (!arriving) {
     spdlog::info("{} had not arrived: waiting for it anew", name_);

@@ -25,7 +25,7 @@ class Fleet {
   // All of them to the other host, at the same time; until each is drained. With `paused` they are
   // stopped meanwhile, so that they need no CPU. How long it took.
   Result<std::chrono::duration<double>> hop(bool paused);
-  // One attempt of each that is called off once its destination is ready.
+  // One attempt of each to go where nobody waits for it.
   Status attempt_in_vain();
   // Each passes twice over its memory from now on, with nothing wrong ever since it was booted.
   Status verify();

@@ -587,6 +587,8 @@ proctype DestinationSupervisor() {
           :: destination_runs -> stage = kRunning
           :: destination_qemu == paused -> stage = kResuming
           :: destination_qemu == gone && over -> stage = kEnded
+          /* (There is nothing to recover then. It comes to the same: an operator sees that it never
+           * ran here, and says so at the source.) */
           :: destination_qemu == gone && !over -> stage = kGivenBack
           :: else -> assert(false)
           fi
