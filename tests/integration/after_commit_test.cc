@@ -11,23 +11,11 @@ using namespace std::chrono_literals;
 
 class AfterCommit : public HopTest {
  protected:
-  // The VM runs at the destination; the link is too slow for its memory to follow soon.
-  void SetUp() override;
-  std::optional<Process> relocating_;
+  void SetUp() override {
+    HopTest::SetUp();
+    if (!HasFatalFailure()) ASSERT_OK(relocate_slowly());
+  }
 };
-
-void AfterCommit::SetUp() {
-  HopTest::SetUp();
-  if (HasFatalFailure()) return;
-  ASSERT_OK(boot());
-  ASSERT_OK(await());
-  ASSERT_OK(slow_down());
-  ASSERT_VALUE(relocating_, start_relocation());
-  ASSERT_OK(wait_for_event(*destination_monitor_, "RESUME"));
-  // vmhop has told it, too.
-  ASSERT_OK(wait_for_state(*destination_, "arriving"));
-  ASSERT_OK(wait_for_state(*source_, "leaving"));
-}
 
 TEST_F(AfterCommit, CtrlCLeavesItDraining) {
   relocating_->signal(SIGINT);

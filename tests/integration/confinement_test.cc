@@ -37,8 +37,6 @@ class Helpers : public HopTest {
     auto status = read_file(fmt::format("/proc/{}/status", pid_of(host, command)), 1 << 16);
     return status ? *status : status.error().message();
   }
-
-  std::optional<Process> relocating_;
 };
 
 uint64_t field(const std::string& status, const std::string& name, int base) {

@@ -86,6 +86,17 @@ Result<Finished> HopTest::relocate(const std::vector<std::string>& options) {
   return finish(process, within(kPatience));
 }
 
+Status HopTest::relocate_slowly() {
+  VMHOP_TRY(boot());
+  VMHOP_TRY(await());
+  VMHOP_TRY(slow_down());
+  VMHOP_ASSIGN(relocating_, start_relocation());
+  VMHOP_TRY(wait_for_event(*destination_monitor_, "RESUME"));
+  // vmhop has told it, too.
+  VMHOP_TRY(wait_for_state(*destination_, "arriving"));
+  return wait_for_state(*source_, "leaving");
+}
+
 Status HopTest::slow_down() {
   return network_->set_rate("source", kSlow);
 }

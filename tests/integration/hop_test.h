@@ -38,6 +38,9 @@ class HopTest : public testing::Test {
   Result<Process> start_relocation(const std::vector<std::string>& options = {});
   Result<Finished> relocate(const std::vector<std::string>& options = {});
 
+  // To where the VM runs at the destination and its memory, over a slow link, follows for a while.
+  Status relocate_slowly();
+
   Status slow_down();
   Status speed_up();
 
@@ -66,6 +69,7 @@ class HopTest : public testing::Test {
   std::unique_ptr<GuestConsole> console_;
   std::optional<Process> running_;
   std::optional<Process> receiving_;
+  std::optional<Process> relocating_;  // what is followed while other things happen
   std::optional<QmpClient> source_monitor_;
   std::optional<QmpClient> destination_monitor_;
   unsigned attempts_ = 0;

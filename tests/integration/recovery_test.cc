@@ -12,16 +12,6 @@ using namespace std::chrono_literals;
 
 class Recovery : public HopTest {
  protected:
-  // The VM runs at the destination; the link is too slow for its memory to follow soon.
-  void relocate_slowly() {
-    ASSERT_OK(boot());
-    ASSERT_OK(await());
-    ASSERT_OK(slow_down());
-    ASSERT_VALUE(relocating_, start_relocation());
-    ASSERT_OK(wait_for_event(*destination_monitor_, "RESUME"));
-    ASSERT_OK(wait_for_state(*destination_, "arriving"));
-    ASSERT_OK(wait_for_state(*source_, "leaving"));
-  }
   // Whole at the destination, and right.
   void expect_it_drains() {
     ASSERT_OK(speed_up());
@@ -37,7 +27,6 @@ class Recovery : public HopTest {
     ASSERT_VALUE(former_, recover(*destination_));
     std::swap(*former_, *receiving_);
   }
-  std::optional<Process> relocating_;
   std::optional<Process> former_;
 };
 
@@ -79,8 +68,7 @@ TEST_F(Recovery, OfTheSourceWhileItsVmIsStoppedResumesItThere) {
 }
 
 TEST_F(Recovery, OfTheSourceAfterTheCommitServesTheMemoryOn) {
-  relocate_slowly();
-  if (HasFatalFailure()) return;
+  ASSERT_OK(relocate_slowly());
   ASSERT_OK(kill(*source_, &VmRecord::supervisor));
   // QEMU is gone from here since the VM runs there; the exporter needs nobody.
   ASSERT_VALUE(Finished refused, source_->command({"recover", kVm}));
@@ -91,8 +79,7 @@ TEST_F(Recovery, OfTheSourceAfterTheCommitServesTheMemoryOn) {
 }
 
 TEST_F(Recovery, AnExporterThatDiesAfterTheCommitIsReplaced) {
-  relocate_slowly();
-  if (HasFatalFailure()) return;
+  ASSERT_OK(relocate_slowly());
   ASSERT_OK(kill(*source_, &VmRecord::exporter));
   expect_it_drains();
   ASSERT_VALUE(Finished relocated, finish(*relocating_, within(60s)));
@@ -101,8 +88,7 @@ TEST_F(Recovery, AnExporterThatDiesAfterTheCommitIsReplaced) {
 }
 
 TEST_F(Recovery, OfTheDestinationWhenOnlyItsSupervisorDied) {
-  relocate_slowly();
-  if (HasFatalFailure()) return;
+  ASSERT_OK(relocate_slowly());
   ASSERT_OK(kill(*destination_, &VmRecord::supervisor));
   recover_destination();
   ASSERT_OK(wait_for_state(*destination_, "arriving"));
@@ -112,8 +98,7 @@ TEST_F(Recovery, OfTheDestinationWhenOnlyItsSupervisorDied) {
 
 // An out-of-memory kill of the whole group, say: the guest is frozen, and nothing turns to zeros.
 TEST_F(Recovery, OfTheDestinationWhenSupervisorAndPagerDied) {
-  relocate_slowly();
-  if (HasFatalFailure()) return;
+  ASSERT_OK(relocate_slowly());
   ASSERT_OK(kill(*destination_, &VmRecord::supervisor));
   ASSERT_OK(kill(*destination_, &VmRecord::pager));
   ASSERT_VALUE(std::string orphaned, state_at(*destination_));
@@ -136,8 +121,7 @@ TEST_F(Recovery, OfTheDestinationBeforeTheVmHasArrivedWaitsAnew) {
 }
 
 TEST_F(Recovery, OfTheDestinationTakesTheKeyThatItWasReceivedWith) {
-  relocate_slowly();
-  if (HasFatalFailure()) return;
+  ASSERT_OK(relocate_slowly());
   ASSERT_OK(kill(*destination_, &VmRecord::supervisor));
   ASSERT_VALUE(former_, destination_->start({"recover", kVm}));
   ASSERT_OK(wait_for_state(*destination_, "arriving"));

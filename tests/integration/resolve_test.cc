@@ -32,7 +32,6 @@ class Resolve : public HopTest {
     ASSERT_OK(kill(host, helper));
     ASSERT_OK(kill(host, &VmRecord::qemu));
   }
-  std::optional<Process> relocating_;
 };
 
 // The destination has loaded the VM; the source's supervisor is stopped before it can let the
@@ -68,13 +67,7 @@ TEST_F(Resolve, NothingThatIsNotInDoubt) {
 }
 
 TEST_F(Resolve, WhatRunsAtTheDestinationNeverRunsAtTheSource) {
-  ASSERT_OK(boot());
-  ASSERT_OK(await());
-  ASSERT_OK(slow_down());
-  ASSERT_VALUE(relocating_, start_relocation());
-  ASSERT_OK(wait_for_event(*destination_monitor_, "RESUME"));
-  ASSERT_OK(wait_for_state(*destination_, "arriving"));
-  ASSERT_OK(wait_for_state(*source_, "leaving"));
+  ASSERT_OK(relocate_slowly());
   expect_refused(*source_, "only the destination can run it");
   ASSERT_VALUE(Finished asked, source_->command({"resolve", kVm, "--run-here"}));
   EXPECT_EQ(asked.status.shell_code(), kExitRefused) << "without --yes and a terminal to ask at";
