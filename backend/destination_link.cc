@@ -15,13 +15,14 @@ constexpr int kFlushTimeoutMs = 1000;
 
 }  // namespace
 
-Result<std::unique_ptr<DestinationLink>> DestinationLink::listen(EventLoop& loop, Secret key,
+Result<std::unique_ptr<DestinationLink>> DestinationLink::listen(EventLoop& loop,
+                                                                 const Credentials& credentials,
                                                                  UniqueFd listening,
                                                                  Callbacks callbacks) {
   std::unique_ptr<DestinationLink> self(new DestinationLink(loop, std::move(callbacks)));
   VMHOP_ASSIGN(
       self->acceptor_,
-      Acceptor::start(std::move(listening), std::move(key),
+      Acceptor::start(std::move(listening), credentials,
                       [raw = self.get(), &loop, alive = self->alive_](AcceptedConnection accepted) {
                         // std::function wants copies; the connection has just one owner.
                         auto held = std::make_shared<AcceptedConnection>(std::move(accepted));

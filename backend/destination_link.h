@@ -31,7 +31,8 @@ class DestinationLink {
     std::function<void(const Error&)> on_lost;
   };
 
-  static Result<std::unique_ptr<DestinationLink>> listen(EventLoop& loop, Secret key,
+  static Result<std::unique_ptr<DestinationLink>> listen(EventLoop& loop,
+                                                         const Credentials& credentials,
                                                          UniqueFd listening, Callbacks callbacks);
   ~DestinationLink();
 

@@ -87,6 +87,7 @@ Result<uint64_t> DestinationMemory::take_over() const {
     for (uint64_t page = 0; page < page_states.pages(); ++page) {
       switch (page_states.get(page)) {
         case PageState::kReading:
+          if (auto* checksums = page_map_.checksums(region)) checksums->forget_arrival(page);
           VMHOP_TRY(give_back(range_of(region, page, 1)));
           break;
         case PageState::kFilled:

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include "backend/base/realtime.h"
+#include "backend/histogram_json.h"
 #include "backend/progress_json.h"
 
 namespace vmhop {
@@ -34,12 +35,12 @@ DestinationRelocation::~DestinationRelocation() {
 }
 
 Result<std::unique_ptr<DestinationRelocation>> DestinationRelocation::start(
-    EventLoop& loop, Options options, Secret key, UniqueFd listening,
+    EventLoop& loop, Options options, const Credentials& credentials, UniqueFd listening,
     std::vector<DestinationMemory::Region> regions, std::unique_ptr<PageMap> page_map, Tell tell) {
   std::unique_ptr<DestinationRelocation> self(
       new DestinationRelocation(loop, std::move(options), std::move(page_map), std::move(tell)));
   VMHOP_TRY(self->start_delivery(std::move(regions)));
-  VMHOP_TRY(self->start_link(std::move(key), std::move(listening)));
+  VMHOP_TRY(self->start_link(credentials, std::move(listening)));
   if (self->state() >= DestinationState::kLoaded) self->delivery_->allow_faults();
   return self;
 }
@@ -54,6 +55,7 @@ Status DestinationRelocation::start_delivery(std::vector<DestinationMemory::Regi
     spdlog::error("{}: pages cannot be installed: {}", options_.vm, error.message());
     tell_({{"event", "broken"}, {"message", error.message()}});
   };
+  callbacks.on_wrong_page = [this](const WrongPage& page) { on_wrong_page(page); };
   callbacks.on_ready = [this] { tell_when_ready(); };
   callbacks.on_answer = [this](const RdmaAnswer& answer) { link_->send(answer); };
   OneSidedTransport* one_sided = objection_to_rdma() ? nullptr : options_.one_sided;
@@ -63,7 +65,7 @@ Status DestinationRelocation::start_delivery(std::vector<DestinationMemory::Regi
   return ok_status();
 }
 
-Status DestinationRelocation::start_link(Secret key, UniqueFd listening) {
+Status DestinationRelocation::start_link(const Credentials& credentials, UniqueFd listening) {
   DestinationLink::Callbacks callbacks;
   callbacks.objection = [this](const Hello& hello) { return objection_to(hello); };
   callbacks.on_up = [this] { greet(); };
@@ -74,7 +76,7 @@ Status DestinationRelocation::start_link(Secret key, UniqueFd listening) {
   };
   callbacks.on_down = [this] { delivery_->on_link_down(); };
   callbacks.on_lost = [this](const Error& error) { on_link_lost(error); };
-  VMHOP_ASSIGN(link_, DestinationLink::listen(loop_, std::move(key), std::move(listening),
+  VMHOP_ASSIGN(link_, DestinationLink::listen(loop_, credentials, std::move(listening),
                                               std::move(callbacks)));
   return ok_status();
 }
@@ -122,6 +124,12 @@ std::optional<std::string> DestinationRelocation::objection_to(const Hello& hell
     return "this side takes its pages by RDMA only, which the source was not told to use: relocate "
            "with --transport auto or rdma, and --rdma-trusted";
   }
+  if (hello.verify) {
+    // Of an attempt that comes to nothing the room stays unused.
+    if (Status room = page_map_->add_checksums(); !room) {
+      return "it wants its pages verified, but here " + room.error().message();
+    }
+  }
   return std::nullopt;
 }
 
@@ -145,6 +153,7 @@ void DestinationRelocation::greet() {
     page_map_->set_relocation(link_->hello().relocation);
     set_state(DestinationState::kPreparing);
   }
+  delivery_->limit_precaching(link_->hello().bandwidth);
   auto objection = link_->hello().rdma ? objection_to_rdma() : std::nullopt;
   link_->send(Welcome{kProtocolVersion, state(), link_->hello().rdma && !objection,
                       objection.value_or("")});
@@ -200,6 +209,9 @@ void DestinationRelocation::on_message(const Message& message) {
   if (const auto* keys = std::get_if<MemoryKeys>(&message)) {
     return on_page_message(delivery_->on_keys(*keys));
   }
+  if (const auto* checksums = std::get_if<Checksums>(&message)) {
+    return on_page_message(delivery_->on_checksums(*checksums));
+  }
   if (const auto* offer = std::get_if<RdmaOffer>(&message)) return delivery_->on_offer(*offer);
   if (std::holds_alternative<Prepare>(message)) {
     prepare_asked_ = true;
@@ -250,7 +262,34 @@ void DestinationRelocation::tell_drained() {
   nlohmann::json report = progress_to_json(delivery_->progress());
   report["drained_ns"] = drained_after_running_ns_;
   report["transport"] = delivery_->transport();
+  report["fault_latency"] = histogram_to_json(delivery_->counters().fault_total);
   tell_({{"event", "drained"}, {"report", report}, {"regions", regions_json()}});
+}
+
+// The source is to hear of it at once, and not only with the next tenth of a second: it may be
+// gone.
+void DestinationRelocation::on_wrong_page(const WrongPage& page) {
+  const std::string& region = options_.regions[page.region].id;
+  std::string where = fmt::format("page {:#x} of {}", page.offset, region);
+  if (page.fate == WrongPage::Fate::kReadAgain) {
+    return spdlog::warn("{}: {} came with other bytes than the source has: it is read again",
+                        options_.vm, where);
+  }
+  bool installed = page.fate == WrongPage::Fate::kInstalled;
+  std::string message =
+      installed ? where +
+                      " was installed before its checksum came, and is not what the source has: "
+                      "the VM is paused, it may have seen wrong bytes"
+                : where +
+                      " came twice with other bytes than the source has: the VM waits for it "
+                      "until another connection brings the right ones";
+  spdlog::error("{}: {}", options_.vm, message);
+  link_->send(delivery_->progress());
+  tell_({{"event", "wrong_page"},
+         {"region", region},
+         {"offset", page.offset},
+         {"installed", installed},
+         {"message", message}});
 }
 
 // For QEMU's front, which shows it.
@@ -268,6 +307,7 @@ void DestinationRelocation::start_progress() {
   nlohmann::json event = progress_to_json(progress);
   event["event"] = "progress";
   event["regions"] = regions_json();
+  event["fault_latency"] = histogram_to_json(delivery_->counters().fault_total);
   tell_(event);
   loop_.after(kProgressInterval, [this, alive = alive_] {
     if (*alive) start_progress();
@@ -300,6 +340,8 @@ nlohmann::json DestinationRelocation::status() const {
   status["link"] = link_->up();
   status["transport"] = delivery_->transport();
   status["route"] = delivery_->route();
+  status["pages_announced"] = delivery_->pages_announced();
+  status["fault_latency"] = histogram_to_json(counters.fault_total);
   status["faults_resolved_here"] = counters.faults_resolved_here.load();
   status["faults_on_reads"] = counters.faults_on_reads.load();
   status["stages"] = {{"fault_total", stage(counters.fault_total)},

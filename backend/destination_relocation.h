@@ -35,7 +35,7 @@ class DestinationRelocation {
   using Tell = std::function<void(const nlohmann::json&)>;
 
   static Result<std::unique_ptr<DestinationRelocation>> start(
-      EventLoop& loop, Options options, Secret key, UniqueFd listening,
+      EventLoop& loop, Options options, const Credentials& credentials, UniqueFd listening,
       std::vector<DestinationMemory::Region> regions, std::unique_ptr<PageMap> page_map, Tell tell);
   ~DestinationRelocation();
 
@@ -67,7 +67,7 @@ class DestinationRelocation {
                         Tell tell);
 
   Status start_delivery(std::vector<DestinationMemory::Region> regions);
-  Status start_link(Secret key, UniqueFd listening);
+  Status start_link(const Credentials& credentials, UniqueFd listening);
   std::optional<std::string> objection_to(const Hello& hello) const;
   std::optional<std::string> objection_to_rdma() const;
   void greet();
@@ -81,6 +81,7 @@ class DestinationRelocation {
   void on_device_state(const DeviceState& state);
   void on_commit(const Commit& commit);
   void on_abort(const std::string& reason);
+  void on_wrong_page(const WrongPage& page);
   void on_released();
 
   void check_drained();

@@ -60,7 +60,7 @@ Status ExporterProcess::start(ControlMessage message) {
   }
 }
 
-// Descriptors: the key (key_passing.h), then the memory file of each region.
+// Descriptors: key or certificates (key_passing.h), then the memory file of each region.
 Status ExporterProcess::start_checked(ControlMessage message) {
   nlohmann::json& body = message.body;
   if (body.value("cmd", "") != "start") return Error("the exporter's first message is not start");
@@ -88,13 +88,15 @@ Status ExporterProcess::start_checked(ControlMessage message) {
   hello.bulk_lanes = body.value("bulk_lanes", uint8_t{2});
   options.transport = body.value("transport", TransportPolicy());
   options.memory.on_demand_paging = options.transport.on_demand_paging;
+  hello.verify = options.transport.verify;
+  hello.bandwidth = options.transport.bandwidth;
   if (make_one_sided_) {
     VMHOP_ASSIGN(one_sided_, make_one_sided_(options.transport.bind));
     options.one_sided = one_sided_.get();
   }
 
   if (message.fds.empty()) return Error("the exporter's start message came without a key");
-  VMHOP_ASSIGN(Secret key, take_key(std::move(message.fds.front())));
+  VMHOP_ASSIGN(Credentials credentials, take_credentials(std::move(message.fds.front())));
 
   std::vector<RamRegion> regions;
   for (const auto& entry : body.at("regions")) {
@@ -107,9 +109,10 @@ Status ExporterProcess::start_checked(ControlMessage message) {
     regions.push_back(std::move(region));
   }
   std::string path = options.runtime_dir + "/exporter.sock";
-  VMHOP_ASSIGN(relocation_, SourceRelocation::start(
-                                loop_, std::move(options), std::move(key), std::move(regions),
-                                [this](const nlohmann::json& event) { tell(event); }));
+  VMHOP_ASSIGN(
+      relocation_,
+      SourceRelocation::start(loop_, std::move(options), std::move(credentials), std::move(regions),
+                              [this](const nlohmann::json& event) { tell(event); }));
   VMHOP_ASSIGN(local_, LocalServer::start(loop_, path, [this](const nlohmann::json& request) {
                  return answer_local(request);
                }));

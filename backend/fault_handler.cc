@@ -22,9 +22,11 @@ bool is_page(const DestinationMemory::Page& left, const DestinationMemory::Page&
 }  // namespace
 
 FaultHandler::FaultHandler(const DestinationMemory& memory, PrecachePlan& plan,
-                           PagerCounters& counters, Callbacks callbacks, EventFd wake, EventFd stop)
+                           PageVerifier& verifier, PagerCounters& counters, Callbacks callbacks,
+                           EventFd wake, EventFd stop)
     : memory_(memory),
       plan_(plan),
+      verifier_(verifier),
       counters_(counters),
       callbacks_(std::move(callbacks)),
       mailbox_(std::move(wake)),
@@ -37,12 +39,13 @@ FaultHandler::FaultHandler(const DestinationMemory& memory, PrecachePlan& plan,
 
 Result<std::unique_ptr<FaultHandler>> FaultHandler::start(const DestinationMemory& memory,
                                                           PrecachePlan& plan,
+                                                          PageVerifier& verifier,
                                                           PagerCounters& counters,
                                                           Callbacks callbacks) {
   VMHOP_ASSIGN(EventFd wake, EventFd::create());
   VMHOP_ASSIGN(EventFd stop, EventFd::create());
   std::unique_ptr<FaultHandler> handler(new FaultHandler(
-      memory, plan, counters, std::move(callbacks), std::move(wake), std::move(stop)));
+      memory, plan, verifier, counters, std::move(callbacks), std::move(wake), std::move(stop)));
   handler->thread_ = std::thread([raw = handler.get()] {
     begin_thread("vmhop-fault", ThreadRole::kFault);
     Status end = raw->serve();
@@ -196,28 +199,22 @@ Result<bool> FaultHandler::take_arrivals() {
   }
   if (*count == 0) return false;
   for (size_t i = 0; i < *count; ++i)
-    VMHOP_TRY(install(arrivals[i]));
+    VMHOP_TRY(take(arrivals[i]));
   // Before the plan is complete nothing can be drained, and nobody need ask.
   if (in_flight_.empty() && plan_.complete()) callbacks_.on_idle();
   return true;
 }
 
-Status FaultHandler::install(const PageArrival& arrival) {
+Status FaultHandler::take(const PageArrival& arrival) {
   auto there = Clock::now();
   auto fault = std::find_if(in_flight_.begin(), in_flight_.end(), [&](const InFlight& entry) {
     return arrival.range == memory_.range_of(entry.page.region, entry.page.page, 1);
   });
   if (fault == in_flight_.end()) return Error("a page arrived that nobody asked for");
-  Page page = fault->page;
-  if (arrival.content == Content::kData) {
-    VMHOP_TRY(memory_.install_read(arrival.range));
-    counters_.pages_faulted.fetch_add(1, std::memory_order_relaxed);
-    counters_.bytes_read.fetch_add(arrival.range.length, std::memory_order_relaxed);
-  } else {
-    memory_.states(page.region).set_hole(page.page, 1);
-    VMHOP_TRY(memory_.install_hole(page));
-    counters_.pages_zero.fetch_add(1, std::memory_order_relaxed);
-  }
+  bool wrong = false;
+  VMHOP_TRY(verifier_.sift(
+      arrival, [&](const PageRange& page) { return install(page, arrival.content); },
+      [&wrong](const PageRange& /*page*/) { wrong = true; }));
   auto done = Clock::now();
   counters_.faults_in_flight.fetch_sub(1, std::memory_order_relaxed);
   counters_.fault_read.record(there - fault->posted);
@@ -225,7 +222,21 @@ Status FaultHandler::install(const PageArrival& arrival) {
   counters_.fault_total.record(done - fault->seen);
   *fault = in_flight_.back();
   in_flight_.pop_back();
-  return ok_status();
+  // Whoever waits for it faults anew, and it is read again.
+  return wrong ? verifier_.give_back(arrival.range) : ok_status();
+}
+
+Status FaultHandler::install(const PageRange& page, Content content) {
+  if (content == Content::kData) {
+    VMHOP_TRY(memory_.install_read(page));
+    counters_.pages_faulted.fetch_add(1, std::memory_order_relaxed);
+    counters_.bytes_read.fetch_add(page.length, std::memory_order_relaxed);
+    return ok_status();
+  }
+  uint64_t number = page.offset / page.length;
+  memory_.states(page.region).set_hole(number, 1);
+  counters_.pages_zero.fetch_add(1, std::memory_order_relaxed);
+  return memory_.install_hole({page.region, number});
 }
 
 Status FaultHandler::lose_source(const Error& error) {

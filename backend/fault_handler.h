@@ -9,6 +9,7 @@
 
 #include "backend/base/adaptive_poll.h"
 #include "backend/destination_memory.h"
+#include "backend/page_verifier.h"
 #include "backend/pager_counters.h"
 #include "backend/precache_plan.h"
 #include "backend/source_mailbox.h"
@@ -31,8 +32,8 @@ class FaultHandler {
   };
 
   static Result<std::unique_ptr<FaultHandler>> start(const DestinationMemory& memory,
-                                                     PrecachePlan& plan, PagerCounters& counters,
-                                                     Callbacks callbacks);
+                                                     PrecachePlan& plan, PageVerifier& verifier,
+                                                     PagerCounters& counters, Callbacks callbacks);
   ~FaultHandler();  // stops and joins
 
   // From any thread: read from this source now; null: from none.
@@ -51,8 +52,8 @@ class FaultHandler {
     Clock::time_point posted;
   };
 
-  FaultHandler(const DestinationMemory& memory, PrecachePlan& plan, PagerCounters& counters,
-               Callbacks callbacks, EventFd wake, EventFd stop);
+  FaultHandler(const DestinationMemory& memory, PrecachePlan& plan, PageVerifier& verifier,
+               PagerCounters& counters, Callbacks callbacks, EventFd wake, EventFd stop);
 
   Status serve();
   Result<bool> take_mail();
@@ -61,13 +62,15 @@ class FaultHandler {
   void await_source(const Page& page, Clock::time_point seen);
   Status post_reads();
   Result<bool> take_arrivals();
-  Status install(const PageArrival& arrival);
+  Status take(const PageArrival& arrival);
+  Status install(const PageRange& page, Content content);
   Status drop_source();
   Status lose_source(const Error& error);
   Status sleep();
 
   const DestinationMemory& memory_;
   PrecachePlan& plan_;
+  PageVerifier& verifier_;
   PagerCounters& counters_;
   Callbacks callbacks_;
   SourceMailbox mailbox_;

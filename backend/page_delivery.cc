@@ -43,6 +43,9 @@ Result<std::unique_ptr<PageDelivery>> PageDelivery::start(
   calls.on_idle = self->posted([](PageDelivery& delivery) { delivery.callbacks_.on_idle(); });
   calls.on_broken = self->posted(
       [](PageDelivery& delivery, const Error& error) { delivery.callbacks_.on_broken(error); });
+  calls.on_wrong_page = self->posted([](PageDelivery& delivery, const WrongPage& page) {
+    delivery.callbacks_.on_wrong_page(page);
+  });
   VMHOP_ASSIGN(self->pager_, Pager::start(std::move(regions), page_map, self->options_.bulk_lanes,
                                           std::move(calls)));
   self->worker_ = std::make_unique<Worker>();
@@ -140,6 +143,12 @@ Status PageDelivery::on_keys(const MemoryKeys& keys) {
   return ok_status();
 }
 
+Status PageDelivery::on_checksums(const Checksums& checksums) {
+  VMHOP_TRY(pager_->announce(checksums));
+  if (checksums.last) callbacks_.on_idle();
+  return ok_status();
+}
+
 void PageDelivery::on_lane(AcceptedLane lane) {
   lanes_.push_back(std::move(lane));
   attach_lanes();
@@ -193,6 +202,7 @@ void PageDelivery::on_link_down() {
   lanes_.clear();
   forget_partial_layout();
   pager_->detach_sources();
+  pager_->forget_announcements();
   let_import_go();
   transport_ = "tcp";
   route_.clear();

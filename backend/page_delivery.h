@@ -28,6 +28,7 @@ class PageDelivery {
     std::function<void(const Error&)> on_source_lost;
     std::function<void()> on_idle;  // a good moment to ask drained()
     std::function<void(const Error&)> on_broken;
+    std::function<void(const WrongPage&)> on_wrong_page;
     // ready() may have become true.
     std::function<void()> on_ready;
     std::function<void(const RdmaAnswer&)> on_answer;
@@ -41,6 +42,7 @@ class PageDelivery {
   // What the source says. Errors mean that it cannot be trusted: end the link.
   Status on_layout(const Layout& layout);
   Status on_keys(const MemoryKeys& keys);
+  Status on_checksums(const Checksums& checksums);
   void on_offer(const RdmaOffer& offer);
   void on_lane(AcceptedLane lane);
   // The link is gone: nothing is read until the next one's lanes are there.
@@ -54,6 +56,8 @@ class PageDelivery {
   // two QEMUs that save and load device state, and lengthen the blackout; what loading needs comes
   // by faults.
   void allow_precaching();
+  // As Pager's.
+  void limit_precaching(uint64_t bytes_per_second) { pager_->limit_precaching(bytes_per_second); }
   // For good.
   void stop();
 
@@ -62,6 +66,7 @@ class PageDelivery {
   Progress progress() const { return pager_->progress(); }
   std::vector<Pager::RegionProgress> region_progress() const { return pager_->region_progress(); }
   const PagerCounters& counters() const { return pager_->counters(); }
+  uint64_t pages_announced() const { return pager_->pages_announced(); }
   // Of the latest link: "tcp" or "rdma", and for people by which way.
   const std::string& transport() const { return transport_; }
   const std::string& route() const { return route_; }

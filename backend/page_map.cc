@@ -1,6 +1,7 @@
 #include "backend/page_map.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -12,13 +13,35 @@ namespace vmhop {
 namespace {
 
 constexpr uint64_t kMagic = 0x50414d504f484d56;  // "VMHOPMAP"
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 
 static_assert(std::atomic<uint8_t>::is_always_lock_free && sizeof(std::atomic<uint8_t>) == 1,
               "page states are shared between processes");
 
 uint64_t pages_of(const RegionInfo& region) {
   return region.size / region.page_size;
+}
+
+// They are mapped by themselves, so they begin where a page of memory does.
+uint64_t checksums_offset(uint64_t end_of_states) {
+  static const auto page = static_cast<uint64_t>(::getpagesize());
+  return (end_of_states + page - 1) / page * page;
+}
+
+uint64_t checksums_size(uint64_t pages) {
+  return pages * sizeof(std::atomic<uint64_t>);
+}
+
+// Room in a file that is written through a mapping, where a full disk would be a SIGBUS. `who` says
+// for what.
+Status allocate(int fd, uint64_t size, const std::string& who) {
+  int failure = ::posix_fallocate(fd, 0, static_cast<off_t>(size));
+  if (failure == 0) return ok_status();
+  return Error::from_errno(
+      fmt::format(
+          "{} needs {} KiB (name another directory in VMHOP_RUNTIME_DIR if there is no room)", who,
+          (size + 1023) >> 10),
+      failure);
 }
 
 // A file that was left there belongs to a VM that is gone.
@@ -28,15 +51,19 @@ Result<UniqueFd> create_file(const std::string& path, uint64_t size) {
   }
   UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
   if (!fd.valid()) return Error::from_errno("making the page map " + path, errno);
-  // Written through a mapping, where a full disk would be a SIGBUS.
-  if (int failure = ::posix_fallocate(fd.get(), 0, static_cast<off_t>(size)); failure != 0) {
+  Status allocated = allocate(fd.get(), size, "the page map " + path + ", a byte for each page,");
+  if (!allocated) {
     (void)::unlink(path.c_str());
-    return Error::from_errno(
-        fmt::format("the page map {} needs {} KiB (a byte for each page of RAM; name another "
-                    "directory in VMHOP_RUNTIME_DIR if there is no room)",
-                    path, (size + 1023) >> 10),
-        failure);
+    return allocated.error();
   }
+  return fd;
+}
+
+// (create_memfd() seals the size, which add_checksums() changes.)
+Result<UniqueFd> create_nameless(uint64_t size) {
+  UniqueFd fd(::memfd_create("vmhop-page-map", MFD_CLOEXEC));
+  if (!fd.valid()) return Error::from_errno("memfd_create", errno);
+  VMHOP_TRY(allocate(fd.get(), size, "the page map"));
   return fd;
 }
 
@@ -149,8 +176,7 @@ Result<PageMap> PageMap::create(std::span<const RegionInfo> regions, const std::
   for (const RegionInfo& region : regions)
     pages += pages_of(region);
   uint64_t size = states_offset(regions.size()) + pages;
-  VMHOP_ASSIGN(UniqueFd fd,
-               path.empty() ? create_memfd("vmhop-page-map", size) : create_file(path, size));
+  VMHOP_ASSIGN(UniqueFd fd, path.empty() ? create_nameless(size) : create_file(path, size));
   {
     VMHOP_ASSIGN(Mapping mapping, Mapping::map_shared(fd.get(), size, Access::kReadWrite));
     // A fresh file is zeros: every page is absent already.
@@ -175,7 +201,9 @@ Result<PageMap> PageMap::attach(UniqueFd fd, std::span<const RegionInfo> regions
   struct stat info {};
   if (::fstat(fd.get(), &info) != 0) return Error::from_errno("looking at a page map", errno);
   uint64_t size = states_offset(regions.size()) + pages;
-  if (static_cast<uint64_t>(info.st_size) != size) {
+  uint64_t with_checksums = checksums_offset(size) + checksums_size(pages);
+  bool has_checksums = static_cast<uint64_t>(info.st_size) == with_checksums;
+  if (static_cast<uint64_t>(info.st_size) != size && !has_checksums) {
     return errorf("the page map has {} bytes; {} pages need {}", info.st_size, pages, size);
   }
   VMHOP_ASSIGN(Mapping mapping, Mapping::map_shared(fd.get(), size, Access::kReadWrite));
@@ -197,7 +225,34 @@ Result<PageMap> PageMap::attach(UniqueFd fd, std::span<const RegionInfo> regions
     parts.emplace_back(std::span(states, pages_of(region)));
     states += pages_of(region);
   }
-  return PageMap(std::move(fd), std::move(mapping), std::move(parts));
+  PageMap map(std::move(fd), std::move(mapping), std::move(parts));
+  if (has_checksums) VMHOP_TRY(map.map_checksums());
+  return map;
+}
+
+Status PageMap::add_checksums() {
+  if (!checksums_.empty()) return ok_status();
+  uint64_t size = checksums_offset(mapping_.size()) + checksums_size(header().pages);
+  Status allocated =
+      allocate(fd_.get(), size, "the page map with checksums, 9 bytes for each page,");
+  if (!allocated) {
+    // As it was: a page map of another size is nobody's.
+    (void)::ftruncate(fd_.get(), static_cast<off_t>(mapping_.size()));
+    return allocated.error();
+  }
+  return map_checksums();
+}
+
+Status PageMap::map_checksums() {
+  VMHOP_ASSIGN(checksum_mapping_,
+               Mapping::map_shared(fd_.get(), checksums_size(header().pages), Access::kReadWrite,
+                                   checksums_offset(mapping_.size())));
+  auto* slots = reinterpret_cast<std::atomic<uint64_t>*>(checksum_mapping_->data());
+  for (const PageStates& region : regions_) {
+    checksums_.emplace_back(std::span(slots, region.pages()));
+    slots += region.pages();
+  }
+  return ok_status();
 }
 
 DestinationState PageMap::destination_state() const {

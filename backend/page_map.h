@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "backend/base/fd.h"
 #include "backend/base/mapping.h"
 #include "backend/base/result.h"
+#include "backend/page_checksums.h"
 #include "backend/session/messages.h"
 
 namespace vmhop {
@@ -90,7 +92,8 @@ class PageStates {
   std::span<std::atomic<uint8_t>> states_;
 };
 
-// The file: a header, one entry a region, then one byte a page.
+// The file: a header, one entry a region, then one byte a page; where pages are verified, also
+// eight bytes a page for checksums, from the next page boundary on.
 class PageMap {
  public:
   // At `path`, where it outlives every process; in a memfd when there is none. Its blocks are
@@ -102,6 +105,13 @@ class PageMap {
   int fd() const { return fd_.get(); }
   size_t region_count() const { return regions_.size(); }
   PageStates& region(size_t index) { return regions_[index]; }
+
+  // Makes room for checksums; nothing if there is some. Before any thread uses the map.
+  Status add_checksums();
+  // Null when pages are not verified.
+  PageChecksums* checksums(size_t region) {
+    return checksums_.empty() ? nullptr : &checksums_[region];
+  }
 
   // The destination's side of the commit, and what the VM did before the stop: stored in the same
   // file since a new pager needs them.
@@ -116,6 +126,7 @@ class PageMap {
   struct Header;
   struct RegionEntry;
   static uint64_t states_offset(size_t regions);
+  Status map_checksums();
   PageMap(UniqueFd fd, Mapping mapping, std::vector<PageStates> regions)
       : fd_(std::move(fd)), mapping_(std::move(mapping)), regions_(std::move(regions)) {}
   Header& header() const;
@@ -123,6 +134,8 @@ class PageMap {
   UniqueFd fd_;
   Mapping mapping_;
   std::vector<PageStates> regions_;
+  std::optional<Mapping> checksum_mapping_;
+  std::vector<PageChecksums> checksums_;  // by region; empty: there is no room for them
 };
 
 }  // namespace vmhop

@@ -12,13 +12,14 @@ Result<std::unique_ptr<Pager>> Pager::start(std::vector<DestinationMemory::Regio
   pager->preliminary_.resize(pager->memory_.regions().size());
   const Callbacks& call = pager->callbacks_;
   for (unsigned i = 0; i < precachers; ++i) {
-    VMHOP_ASSIGN(auto precacher,
-                 Precacher::start(pager->memory_, pager->plan_, pager->counters_,
-                                  {call.on_source_lost, call.on_broken, call.on_idle}));
+    VMHOP_ASSIGN(
+        auto precacher,
+        Precacher::start(pager->memory_, pager->plan_, pager->pace_, pager->verifier_,
+                         pager->counters_, {call.on_source_lost, call.on_broken, call.on_idle}));
     pager->precachers_.push_back(std::move(precacher));
   }
   VMHOP_ASSIGN(pager->faults_,
-               FaultHandler::start(pager->memory_, pager->plan_, pager->counters_,
+               FaultHandler::start(pager->memory_, pager->plan_, pager->verifier_, pager->counters_,
                                    {call.on_source_lost, call.on_idle, call.on_broken}));
   // What one thread gives back, the others take up, those that sleep included.
   pager->plan_.on_taken_back([raw = pager.get()] {
@@ -40,7 +41,10 @@ void Pager::stop_threads() {
 }
 
 void Pager::attach_fault_source(std::unique_ptr<PageSource> source) {
-  if (faults_) faults_->attach(std::move(source));
+  if (!faults_) return;
+  // Before it reads anything: what it finds wrong is not what others had.
+  if (Status retried = verifier_.retry_withheld(); !retried) callbacks_.on_broken(retried.error());
+  faults_->attach(std::move(source));
 }
 
 void Pager::attach_bulk_source(unsigned precacher, std::unique_ptr<PageSource> source) {
@@ -102,7 +106,7 @@ bool Pager::drained() const {
       if (state != PageState::kResident && state != PageState::kHole) return false;
     }
   }
-  return true;
+  return verifier_.complete();
 }
 
 // The fault handler serves until the registration is gone: a guest may touch a hole any moment. One
@@ -151,6 +155,9 @@ Progress Pager::progress() const {
   progress.fault_p50_ns = counters_.fault_total.quantile_ns(0.5);
   progress.fault_p99_ns = counters_.fault_total.quantile_ns(0.99);
   progress.fault_max_ns = counters_.fault_total.max_ns();
+  auto compared = verifier_.counts();
+  progress.pages_verified = compared.verified;
+  progress.pages_wrong = compared.wrong;
   return progress;
 }
 

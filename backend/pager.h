@@ -9,6 +9,7 @@
 
 #include "backend/destination_memory.h"
 #include "backend/fault_handler.h"
+#include "backend/page_verifier.h"
 #include "backend/pager_counters.h"
 #include "backend/precache_plan.h"
 #include "backend/precacher.h"
@@ -25,6 +26,8 @@ class Pager {
     std::function<void()> on_idle;
     // Nothing can be installed any more: QEMU is gone, or the kernel refuses.
     std::function<void(const Error&)> on_broken;
+    // A page arrived with other bytes than the source's.
+    std::function<void(const WrongPage&)> on_wrong_page = [](const WrongPage&) {};
   };
 
   // Takes over what a former pager of the same page map left, then serves faults at once. Those
@@ -44,7 +47,18 @@ class Pager {
   // All regions' final layouts. Marking the holes grows with RAM: a thread of its own does it.
   void set_final_layout(std::vector<ExtentList> extents);
 
-  // True when every page is resident or a hole: looked up page by page, never inferred.
+  // Precaching takes no more than this, in bytes a second; 0: all that there is. Faults do not
+  // wait.
+  void limit_precaching(uint64_t bytes_per_second) { pace_.set_rate(bytes_per_second); }
+
+  // The source's checksums, where the page map has room for them; an error if they make no sense.
+  Status announce(const Checksums& checksums) { return verifier_.announce(checksums); }
+  uint64_t pages_announced() const { return verifier_.counts().announced; }
+  // The next ones are of a new link, from the beginning.
+  void forget_announcements() { verifier_.forget_last(); }
+
+  // True when every page is resident or a hole, looked up page by page, never inferred; and, where
+  // pages are verified, every one that came from the source is as it was there.
   bool drained() const;
   // After drained(): unregisters, so that the kernel serves the VM alone from now on. Attaching
   // sources does nothing any more then.
@@ -62,7 +76,10 @@ class Pager {
 
  private:
   Pager(std::vector<DestinationMemory::Region> regions, PageMap& page_map, Callbacks callbacks)
-      : memory_(std::move(regions), page_map), plan_(memory_), callbacks_(std::move(callbacks)) {}
+      : memory_(std::move(regions), page_map),
+        plan_(memory_),
+        callbacks_(std::move(callbacks)),
+        verifier_(memory_, plan_, callbacks_.on_wrong_page) {}
   void count_total();
   uint64_t pages_here(const Progress& progress) const;
   bool seen_drained() const { return undone_.region == memory_.regions().size(); }
@@ -72,6 +89,8 @@ class Pager {
   PrecachePlan plan_;
   PagerCounters counters_;
   Callbacks callbacks_;
+  PageVerifier verifier_;
+  ReadPace pace_;
   uint64_t taken_over_ = 0;  // pages that a former pager had installed
   std::vector<ExtentList> preliminary_;
   std::thread layout_thread_;

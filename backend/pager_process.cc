@@ -55,7 +55,8 @@ Status PagerProcess::start(ControlMessage message) {
   }
 }
 
-// Descriptors: the key (key_passing.h), the listening socket, a page map when one is taken over
+// Descriptors: key or certificates (key_passing.h), the listening socket, a page map when one is
+// taken over
 // ("page_map": true), then for each region its memory file and its userfaultfd.
 Status PagerProcess::start_checked(ControlMessage message) {
   nlohmann::json& body = message.body;
@@ -85,7 +86,7 @@ Status PagerProcess::start_checked(ControlMessage message) {
                   expected);
   }
   auto next = message.fds.begin();
-  VMHOP_ASSIGN(Secret key, take_key(std::move(*next++)));
+  VMHOP_ASSIGN(Credentials credentials, take_credentials(std::move(*next++)));
   UniqueFd listening = std::move(*next++);
   auto page_map = takes_over ? PageMap::attach(std::move(*next++), options.regions)
                              : PageMap::create(options.regions, runtime_dir + "/pages");
@@ -97,7 +98,7 @@ Status PagerProcess::start_checked(ControlMessage message) {
     regions.push_back({std::move(ram), addresses[i], Userfault(std::move(*next++))});
   }
   VMHOP_ASSIGN(relocation_, DestinationRelocation::start(
-                                loop_, std::move(options), std::move(key), std::move(listening),
+                                loop_, std::move(options), credentials, std::move(listening),
                                 std::move(regions), std::make_unique<PageMap>(std::move(*page_map)),
                                 [this](const nlohmann::json& event) { tell(event); }));
   VMHOP_ASSIGN(

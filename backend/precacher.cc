@@ -18,12 +18,14 @@ constexpr std::chrono::microseconds kLongestYield{500};
 }  // namespace
 
 Result<std::unique_ptr<Precacher>> Precacher::start(const DestinationMemory& memory,
-                                                    PrecachePlan& plan, PagerCounters& counters,
+                                                    PrecachePlan& plan, ReadPace& pace,
+                                                    PageVerifier& verifier, PagerCounters& counters,
                                                     Callbacks callbacks) {
   VMHOP_ASSIGN(EventFd wake, EventFd::create());
   VMHOP_ASSIGN(EventFd stop, EventFd::create());
-  std::unique_ptr<Precacher> precacher(new Precacher(memory, plan, counters, std::move(callbacks),
-                                                     std::move(wake), std::move(stop)));
+  std::unique_ptr<Precacher> precacher(new Precacher(memory, plan, pace, verifier, counters,
+                                                     std::move(callbacks), std::move(wake),
+                                                     std::move(stop)));
   precacher->thread_ = std::thread([raw = precacher.get()] {
     begin_thread("vmhop-precache", ThreadRole::kBulk);
     Status end = raw->serve();
@@ -41,7 +43,9 @@ Precacher::~Precacher() {
 Status Precacher::serve() {
   while (!stopping_) {
     VMHOP_TRY(take_mail());
-    bool yields = source_ && yields_to_faults();
+    // Kept from posting: by a fault that is being read, or by the rate that was asked for.
+    auto paced = pace_.delay(Clock::now());
+    bool yields = source_ && (paced.count() > 0 || yields_to_faults());
     if (source_ && !yields) VMHOP_TRY(post_reads());
     bool idle = source_ && in_flight_.empty() && !yields;
     bool was_told = std::exchange(idle_told_, idle);
@@ -49,7 +53,8 @@ Status Precacher::serve() {
     // Also when nothing is in flight: that is how a connection that was closed is noticed.
     VMHOP_ASSIGN(bool came, take_arrivals());
     // A millisecond is the shortest poll() knows, and about as long as a fault takes.
-    if (!came) VMHOP_TRY(sleep(yields ? 1 : -1));
+    auto wait = std::chrono::ceil<std::chrono::milliseconds>(paced).count();
+    if (!came) VMHOP_TRY(sleep(yields ? static_cast<int>(std::max<int64_t>(wait, 1)) : -1));
   }
   return drop_source();
 }
@@ -75,11 +80,12 @@ Status Precacher::post_reads() {
   if (bytes_in_flight_ > window_.bytes() / 2) return ok_status();
   to_post_.clear();
   auto now = Clock::now();
-  while (bytes_in_flight_ < window_.bytes()) {
+  while (bytes_in_flight_ < window_.bytes() && pace_.delay(now).count() == 0) {
     auto range = plan_.next(window_.read_length());
     if (!range) break;
+    pace_.posted(range->length, now);
     to_post_.push_back({*range, memory_.target_of(*range), plan_.is_beside_holes(*range)});
-    in_flight_.push_back({*range, 0, 0, window_.posted(now)});
+    in_flight_.push_back({*range, 0, 0, window_.posted(now), {}});
     bytes_in_flight_ += range->length;
   }
   if (to_post_.empty()) return ok_status();
@@ -97,34 +103,47 @@ Result<bool> Precacher::take_arrivals() {
     return true;
   }
   for (size_t i = 0; i < *count; ++i)
-    VMHOP_TRY(install(arrivals[i]));
+    VMHOP_TRY(take(arrivals[i]));
   return *count > 0;
 }
 
-Status Precacher::install(const PageArrival& arrival) {
+Status Precacher::take(const PageArrival& arrival) {
   auto read = std::find_if(in_flight_.begin(), in_flight_.end(), [&](const InFlight& entry) {
     return entry.range.region == arrival.range.region &&
            entry.range.offset <= arrival.range.offset &&
            arrival.range.offset + arrival.range.length <= entry.range.offset + entry.range.length;
   });
   if (read == in_flight_.end()) return Error("pages arrived that nobody asked for");
-  uint64_t pages = arrival.range.length / memory_.page_size(arrival.range.region);
+  VMHOP_TRY(verifier_.sift(
+      arrival, [&](const PageRange& pages) { return install(pages, arrival.content); },
+      [&](const PageRange& page) { read->wrong.push_back(page); }));
   if (arrival.content == Content::kData) {
-    VMHOP_TRY(memory_.install_read(arrival.range));
-    counters_.pages_precached.fetch_add(pages, std::memory_order_relaxed);
-    counters_.bytes_read.fetch_add(arrival.range.length, std::memory_order_relaxed);
     read->data += arrival.range.length;
   } else {
-    VMHOP_TRY(memory_.settle_as_hole(arrival.range));
-    counters_.pages_zero.fetch_add(pages, std::memory_order_relaxed);
+    pace_.took_nothing(arrival.range.length);
   }
   read->arrived += arrival.range.length;
-  if (read->arrived == read->range.length) {
-    auto now = Clock::now();
-    counters_.bulk_read.record(now - read->posted.at);
-    window_.arrived(read->posted, read->range.length, read->data, now);
-    bytes_in_flight_ -= read->range.length;
-    in_flight_.erase(read);
+  if (read->arrived < read->range.length) return ok_status();
+  auto now = Clock::now();
+  counters_.bulk_read.record(now - read->posted.at);
+  window_.arrived(read->posted, read->range.length, read->data, now);
+  bytes_in_flight_ -= read->range.length;
+  std::vector<PageRange> wrong = std::move(read->wrong);
+  in_flight_.erase(read);
+  for (const PageRange& page : wrong)
+    VMHOP_TRY(verifier_.give_back(page));
+  return ok_status();
+}
+
+Status Precacher::install(const PageRange& pages, Content content) {
+  uint64_t count = pages.length / memory_.page_size(pages.region);
+  if (content == Content::kData) {
+    VMHOP_TRY(memory_.install_read(pages));
+    counters_.pages_precached.fetch_add(count, std::memory_order_relaxed);
+    counters_.bytes_read.fetch_add(pages.length, std::memory_order_relaxed);
+  } else {
+    VMHOP_TRY(memory_.settle_as_hole(pages));
+    counters_.pages_zero.fetch_add(count, std::memory_order_relaxed);
   }
   return ok_status();
 }

@@ -9,8 +9,10 @@
 
 #include "backend/base/fd.h"
 #include "backend/destination_memory.h"
+#include "backend/page_verifier.h"
 #include "backend/pager_counters.h"
 #include "backend/precache_plan.h"
+#include "backend/read_pace.h"
 #include "backend/read_window.h"
 #include "backend/source_mailbox.h"
 
@@ -29,7 +31,8 @@ class Precacher {
   };
 
   static Result<std::unique_ptr<Precacher>> start(const DestinationMemory& memory,
-                                                  PrecachePlan& plan, PagerCounters& counters,
+                                                  PrecachePlan& plan, ReadPace& pace,
+                                                  PageVerifier& verifier, PagerCounters& counters,
                                                   Callbacks callbacks);
   ~Precacher();  // stops and joins
 
@@ -45,12 +48,19 @@ class Precacher {
     uint64_t arrived;  // bytes
     uint64_t data;     // of those, bytes that are not zeros
     ReadWindow::Posted posted;
+    // Pages that arrived with other bytes than the source's. They are given back with the rest of
+    // the read, or when it is complete: until then whoever looks at the read takes what is
+    // `reading` for its own.
+    std::vector<PageRange> wrong;
   };
 
-  Precacher(const DestinationMemory& memory, PrecachePlan& plan, PagerCounters& counters,
-            Callbacks callbacks, EventFd wake, EventFd stop)
+  Precacher(const DestinationMemory& memory, PrecachePlan& plan, ReadPace& pace,
+            PageVerifier& verifier, PagerCounters& counters, Callbacks callbacks, EventFd wake,
+            EventFd stop)
       : memory_(memory),
         plan_(plan),
+        pace_(pace),
+        verifier_(verifier),
         counters_(counters),
         callbacks_(std::move(callbacks)),
         mailbox_(std::move(wake)),
@@ -61,13 +71,16 @@ class Precacher {
   Status post_reads();
   bool yields_to_faults() const;
   Result<bool> take_arrivals();
-  Status install(const PageArrival& arrival);
+  Status take(const PageArrival& arrival);
+  Status install(const PageRange& pages, Content content);
   Status drop_source();
   Status lose_source(const Error& error);
   Status sleep(int timeout_ms);
 
   const DestinationMemory& memory_;
   PrecachePlan& plan_;
+  ReadPace& pace_;
+  PageVerifier& verifier_;
   PagerCounters& counters_;
   Callbacks callbacks_;
   SourceMailbox mailbox_;

@@ -17,7 +17,9 @@ inline nlohmann::json progress_to_json(const Progress& progress) {
           {"faults", progress.faults},
           {"fault_p50_ns", progress.fault_p50_ns},
           {"fault_p99_ns", progress.fault_p99_ns},
-          {"fault_max_ns", progress.fault_max_ns}};
+          {"fault_max_ns", progress.fault_max_ns},
+          {"pages_verified", progress.pages_verified},
+          {"pages_wrong", progress.pages_wrong}};
 }
 
 }  // namespace vmhop

@@ -75,16 +75,27 @@ Status offer_rdma(SourceLink& link, const Hello& hello, MemoryExport& memory) {
   return ok_status();
 }
 
+Result<std::unique_ptr<TlsStream>> authenticate(UniqueFd socket, const std::string& host,
+                                                const Credentials& credentials,
+                                                const std::string& vm) {
+  if (credentials.certificates()) {
+    VMHOP_ASSIGN(Certificates parsed, Certificates::parse(credentials.certificates()));
+    return connect_tls(std::move(socket), std::make_shared<const Certificates>(std::move(parsed)),
+                       host, kConnectTimeoutMs);
+  }
+  SessionId id{vm};
+  VMHOP_ASSIGN(Secret psk, session_psk(*credentials.key(), id));
+  return connect_tls(std::move(socket), to_identity(id), psk, kConnectTimeoutMs);
+}
+
 }  // namespace
 
-Result<SourceLink> establish_link(const HostPort& destination, const Secret& key, Hello hello,
-                                  MemoryExport* memory) {
+Result<SourceLink> establish_link(const HostPort& destination, const Credentials& credentials,
+                                  Hello hello, MemoryExport* memory) {
   VMHOP_TRY(fill_random(std::as_writable_bytes(std::span(&hello.lane_generation, 1))));
-  SessionId id{hello.vm};
-  VMHOP_ASSIGN(Secret psk, session_psk(key, id));
   VMHOP_ASSIGN(UniqueFd socket, connect_tcp(destination, kConnectTimeoutMs));
   VMHOP_ASSIGN(auto stream,
-               connect_tls(std::move(socket), to_identity(id), psk, kConnectTimeoutMs));
+               authenticate(std::move(socket), destination.host, credentials, hello.vm));
   VMHOP_ASSIGN(Secret lane_secret, stream->export_secret(kLaneSecretLabel));
 
   SourceLink link;

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "backend/exporter.h"
+#include "backend/session/credentials.h"
 #include "backend/session/identity.h"
-#include "backend/session/key.h"
 #include "backend/session/message_stream.h"
 #include "backend/session/tcp.h"
 
@@ -34,7 +34,7 @@ struct SourceLink {
 // Connects, authenticates, says Hello (with a fresh lane generation), offers RDMA connections when
 // `memory` is there, and dials the lanes. Blocks the calling thread, for a few seconds at most.
 // kRefused carries the destination's reason.
-Result<SourceLink> establish_link(const HostPort& destination, const Secret& key, Hello hello,
-                                  MemoryExport* memory);
+Result<SourceLink> establish_link(const HostPort& destination, const Credentials& credentials,
+                                  Hello hello, MemoryExport* memory);
 
 }  // namespace vmhop

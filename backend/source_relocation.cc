@@ -43,11 +43,11 @@ const char* source_state_name(SourceState state) {
   return "invalid";
 }
 
-SourceRelocation::SourceRelocation(EventLoop& loop, Options options, Secret key,
+SourceRelocation::SourceRelocation(EventLoop& loop, Options options, Credentials credentials,
                                    std::vector<RamRegion> regions, Tell tell)
     : loop_(loop),
       options_(std::move(options)),
-      key_(std::move(key)),
+      credentials_(std::move(credentials)),
       tell_(std::move(tell)),
       exporter_(std::move(regions)),
       worker_(std::make_unique<Worker>()) {
@@ -59,21 +59,25 @@ SourceRelocation::SourceRelocation(EventLoop& loop, Options options, Secret key,
   callbacks.on_queue_changed = [this] { pace_device_state(); };
   callbacks.on_redial = [this] { dial(); };
   session_ = std::make_unique<SourceSession>(loop_, *worker_, std::move(callbacks));
+  if (!options_.hello.verify) return;
+  checksums_ = std::make_unique<ChecksumAnnouncer>(
+      loop_, exporter_.regions(), [this](const Checksums& batch) { session_->send(batch); });
 }
 
 SourceRelocation::~SourceRelocation() {
   *alive_ = false;
+  checksums_.reset();
   session_.reset();
   worker_.reset();
   if (migrate_socket_.valid()) loop_.remove(migrate_socket_.get());
 }
 
 Result<std::unique_ptr<SourceRelocation>> SourceRelocation::start(EventLoop& loop, Options options,
-                                                                  Secret key,
+                                                                  Credentials credentials,
                                                                   std::vector<RamRegion> regions,
                                                                   Tell tell) {
   std::unique_ptr<SourceRelocation> self(new SourceRelocation(
-      loop, std::move(options), std::move(key), std::move(regions), std::move(tell)));
+      loop, std::move(options), std::move(credentials), std::move(regions), std::move(tell)));
   VMHOP_TRY(self->open_memory());
   if (self->options_.committed) {
     self->state_ = SourceState::kCommitted;
@@ -158,6 +162,16 @@ void SourceRelocation::on_returned(const Returned& returned) {
 
 void SourceRelocation::on_progress(const Progress& progress) {
   progress_ = progress;
+  if (progress.pages_wrong > wrong_pages_told_) {
+    wrong_pages_told_ = progress.pages_wrong;
+    auto message = fmt::format(
+        "{} pages came to the destination with other bytes than are here. Its `vmhop status {}` "
+        "and "
+        "log say what became of the VM; nothing here is let go",
+        progress.pages_wrong, options_.hello.vm);
+    spdlog::error("{}: {}", options_.hello.vm, message);
+    tell_({{"event", "error"}, {"message", message}});
+  }
   nlohmann::json event = progress_to_json(progress);
   event["event"] = "progress";
   event["elapsed_ns"] =
@@ -261,8 +275,14 @@ void SourceRelocation::scan_after_stop() {
           final_layout_ = true;
           send_keys(scanned->added);
           send_layout(*scanned->layout, LayoutKind::kFinal);
+          announce_checksums();
         });
       });
+}
+
+// Of the final layout: what it lacks is no page.
+void SourceRelocation::announce_checksums() {
+  if (checksums_ && final_layout_ && session_->up()) checksums_->start(exporter_.layout());
 }
 
 void SourceRelocation::abort(const std::string& reason) {
@@ -287,6 +307,7 @@ void SourceRelocation::fail(const Error& error) {
 
 void SourceRelocation::give_up() {
   state_ = SourceState::kAborted;
+  if (checksums_) checksums_->stop();
   if (migrate_socket_.valid()) {
     loop_.remove(migrate_socket_.get());
     migrate_socket_.reset();

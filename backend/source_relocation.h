@@ -9,9 +9,10 @@
 
 #include "backend/base/event_loop.h"
 #include "backend/base/worker.h"
+#include "backend/checksum_announcer.h"
 #include "backend/commit_record.h"
 #include "backend/exporter.h"
-#include "backend/session/key.h"
+#include "backend/session/credentials.h"
 #include "backend/source_session.h"
 #include "backend/state_relay.h"
 #include "backend/transport_choice.h"
@@ -50,8 +51,8 @@ class SourceRelocation {
   using Tell = std::function<void(const nlohmann::json&)>;
 
   static Result<std::unique_ptr<SourceRelocation>> start(EventLoop& loop, Options options,
-                                                         Secret key, std::vector<RamRegion> regions,
-                                                         Tell tell);
+                                                         Credentials credentials,
+                                                         std::vector<RamRegion> regions, Tell tell);
   ~SourceRelocation();
 
   // QEMU is at pre-switchover: memory and disks stand still.
@@ -70,8 +71,8 @@ class SourceRelocation {
 
  private:
   using Clock = EventLoop::Clock;
-  SourceRelocation(EventLoop& loop, Options options, Secret key, std::vector<RamRegion> regions,
-                   Tell tell);
+  SourceRelocation(EventLoop& loop, Options options, Credentials credentials,
+                   std::vector<RamRegion> regions, Tell tell);
 
   Status open_memory();
   void dial();
@@ -97,6 +98,7 @@ class SourceRelocation {
   void send_layout(const SourceLayout& layout, LayoutKind kind);
   void send_keys(const std::vector<MemoryKeys>& all);
   void scan_after_stop();
+  void announce_checksums();
   Status record(CommitOutcome outcome) const;
   void decide_when_ready();
   void fail(const Error& error);
@@ -106,7 +108,7 @@ class SourceRelocation {
 
   EventLoop& loop_;
   Options options_;
-  Secret key_;
+  Credentials credentials_;
   Tell tell_;
   Exporter exporter_;
   SourceState state_ = SourceState::kConnecting;
@@ -127,8 +129,11 @@ class SourceRelocation {
   std::optional<uint64_t> blackout_ns_;  // unknown to an exporter that did not see the stop
   std::optional<Progress> progress_;
 
+  uint64_t wrong_pages_told_ = 0;
+
   std::unique_ptr<SourceSession> session_;
-  std::unique_ptr<Worker> worker_;  // dials, scans and registers: what takes long
+  std::unique_ptr<ChecksumAnnouncer> checksums_;  // null: the destination does not verify
+  std::unique_ptr<Worker> worker_;                // dials, scans and registers: what takes long
 };
 
 }  // namespace vmhop

@@ -51,26 +51,27 @@ void SourceRelocation::dial() {
   hello.resumed = state_ != SourceState::kConnecting;
   auto memory = exporter_.memory();
   hello.rdma = memory != nullptr;
-  auto key = std::make_shared<Secret>(key_.clone());
   auto layout = exporter_.layout();
-  session_->dial([this, hello, key, memory, layout]() mutable -> Result<SourceLink> {
-    VMHOP_ASSIGN(SourceLink link, establish_link(options_.destination, *key, hello, memory.get()));
-    if (layout == nullptr) {
-      VMHOP_ASSIGN(SourceLayout scanned, exporter_.scan());
-      layout = std::make_shared<const SourceLayout>(std::move(scanned));
-    }
-    link.layout = layout;
-    if (!link.rdma) return link;
-    // While the VM still runs: pinning takes time that grows with RAM.
-    auto registered = memory->register_memory(layout->extents);
-    if (registered) {
-      link.keys = memory->keys();
-    } else {
-      link.rdma = false;
-      link.rdma_detail = registered.error().message();
-    }
-    return link;
-  });
+  session_->dial(
+      [this, hello, credentials = credentials_, memory, layout]() mutable -> Result<SourceLink> {
+        VMHOP_ASSIGN(SourceLink link,
+                     establish_link(options_.destination, credentials, hello, memory.get()));
+        if (layout == nullptr) {
+          VMHOP_ASSIGN(SourceLayout scanned, exporter_.scan());
+          layout = std::make_shared<const SourceLayout>(std::move(scanned));
+        }
+        link.layout = layout;
+        if (!link.rdma) return link;
+        // While the VM still runs: pinning takes time that grows with RAM.
+        auto registered = memory->register_memory(layout->extents);
+        if (registered) {
+          link.keys = memory->keys();
+        } else {
+          link.rdma = false;
+          link.rdma_detail = registered.error().message();
+        }
+        return link;
+      });
 }
 
 void SourceRelocation::on_dial_failed(const Error& error) {
@@ -126,6 +127,7 @@ void SourceRelocation::go_on() {
   tell_({{"event", "link"}, {"up", true}, {"message", "connected to the destination again"}});
   session_->send(Commit{before_stop_});
   if (final_layout_) send_layout(*exporter_.layout(), LayoutKind::kFinal);
+  announce_checksums();
 }
 
 void SourceRelocation::serve_lanes(SourceLink& link) {
@@ -151,6 +153,7 @@ void SourceRelocation::lose_lane(uint64_t generation, const Error& error) {
 
 void SourceRelocation::on_link_lost(const Error& error) {
   rdma_ = false;
+  if (checksums_) checksums_->stop();
   exporter_.close_lanes();
   switch (state_) {
     case SourceState::kCommitted:
@@ -169,10 +172,13 @@ void SourceRelocation::on_link_lost(const Error& error) {
   }
 }
 
-// Device state is not read from QEMU faster than the network takes it.
+// Device state is not read from QEMU, nor are checksums computed, faster than the network takes
+// them.
 void SourceRelocation::pace_device_state() {
+  bool behind = session_->queued_bytes() > kMaxQueuedState;
+  if (checksums_) checksums_->hold(behind);
   if (!relay_) return;
-  if (session_->queued_bytes() > kMaxQueuedState) {
+  if (behind) {
     relay_->pause();
   } else {
     relay_->resume();

@@ -20,6 +20,8 @@ struct TransportPolicy {
   bool rdma_trusted = false;      // RDMA is not encrypted: the fabric must be trusted
   bool on_demand_paging = false;  // the source's memory is not pinned, where the device can
   std::string bind = "auto";      // NUMA: "auto", "none", "node:N"
+  bool verify = false;            // every page is compared with a checksum of the source's
+  uint64_t bandwidth = 0;         // bytes a second for precaching; 0: no limit
   bool operator==(const TransportPolicy&) const = default;
 };
 
@@ -47,7 +49,9 @@ inline void to_json(nlohmann::json& json, const TransportPolicy& policy) {
   json = {{"choice", transport_choice_name(policy.choice)},
           {"rdma_trusted", policy.rdma_trusted},
           {"on_demand_paging", policy.on_demand_paging},
-          {"bind", policy.bind}};
+          {"bind", policy.bind},
+          {"verify", policy.verify},
+          {"bandwidth", policy.bandwidth}};
 }
 inline void from_json(const nlohmann::json& json, TransportPolicy& policy) {
   auto choice = parse_transport_choice(json.at("choice").get<std::string>());
@@ -55,6 +59,8 @@ inline void from_json(const nlohmann::json& json, TransportPolicy& policy) {
   json.at("rdma_trusted").get_to(policy.rdma_trusted);
   json.at("on_demand_paging").get_to(policy.on_demand_paging);
   json.at("bind").get_to(policy.bind);
+  policy.verify = json.value("verify", false);
+  policy.bandwidth = json.value("bandwidth", uint64_t{0});
 }
 
 }  // namespace vmhop

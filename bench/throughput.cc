@@ -1,6 +1,8 @@
 #include "bench/throughput.h"
 
+#include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "bench/populate.h"
 #include "cli/json_access.h"
@@ -53,38 +55,46 @@ Result<double> run_iperf3(const lab::VmhopHost& source, const lab::VmhopHost& de
 
 // From the first page that arrives to the last one, by the interface's counter: to a few hundredths
 // of a second.
-Result<double> relocate(const lab::VmhopHost& source, const lab::VmhopHost& destination,
-                        const lab::Namespace& where) {
+Result<QuietMove> relocate(const lab::VmhopHost& source, const lab::VmhopHost& destination,
+                           const lab::Namespace& where, const std::vector<std::string>& options) {
   constexpr double kLeast = 16 << 10;  // what the session says to itself is less
   VMHOP_ASSIGN(auto received, lab::Throughput::start(where, kInterface));
   auto asked = Clock::now();
-  VMHOP_ASSIGN(lab::Process relocating,
-               source.relocate(kVm, destination.endpoint(), {"--plain-data"}));
+  VMHOP_ASSIGN(lab::Process relocating, source.relocate(kVm, destination.endpoint(), options));
   VMHOP_ASSIGN(lab::Finished finished, lab::finish(relocating, within(300s)));
   if (!finished.status.clean()) return Error("vmhop relocate: " + finished.describe());
   auto busy = received->busy_span(asked, Clock::now(), kLeast);
   if (!busy) return Error("the destination's link carried nothing");
-  auto bytes = static_cast<double>(number_of(finished.json(), "bytes"));
-  return bytes / 1e6 / lab::seconds_between(busy->from, busy->to);
+  nlohmann::json report = finished.json();
+  auto bytes = static_cast<double>(number_of(report, "bytes"));
+  return QuietMove{bytes / 1e6 / lab::seconds_between(busy->from, busy->to),
+                   report.value("drained_ms", 0.0) / 1000};
 }
 
-}  // namespace
+// Two hosts, a paused guest at the source whose RAM is populated, and a destination that waits.
+struct Stage {
+  std::unique_ptr<lab::Network> network;
+  std::optional<lab::VmhopHost> source;
+  std::optional<lab::VmhopHost> destination;
+  std::optional<lab::Process> running;
+  std::optional<lab::Process> receiving;
+};
 
-Result<LinkRates> measure_throughput(const std::string& link, const std::string& vmhop,
-                                     HostMemory& memory) {
-  VMHOP_TRY(memory.make_room(2 * ram_mib_for(link) + kRestMib));
-  VMHOP_ASSIGN(auto network, lab::Network::create());
-  VMHOP_ASSIGN(auto source, lab::VmhopHost::create(*network, "source", vmhop));
-  VMHOP_ASSIGN(auto destination, lab::VmhopHost::create(*network, "destination", vmhop));
+Result<Stage> set_stage(const std::string& link, const std::string& vmhop) {
+  Stage stage;
+  VMHOP_ASSIGN(stage.network, lab::Network::create());
+  VMHOP_ASSIGN(stage.source, lab::VmhopHost::create(*stage.network, "source", vmhop));
+  VMHOP_ASSIGN(stage.destination, lab::VmhopHost::create(*stage.network, "destination", vmhop));
+  const lab::VmhopHost& source = *stage.source;
   if (link != "unlimited") {
-    VMHOP_TRY(network->set_rate("source", link));
-    VMHOP_TRY(network->set_rate("destination", link));
+    VMHOP_TRY(stage.network->set_rate("source", link));
+    VMHOP_TRY(stage.network->set_rate("destination", link));
   }
   lab::BaremetalGuest guest;
   guest.kernel = VMHOP_LAB_BAREMETAL;
   guest.ram_mib = ram_mib_for(link);
   guest.arguments = fmt::format("mib={}", kGuestMib);
-  VMHOP_ASSIGN(auto running, source.run(kVm, guest.qemu_command(source.place())));
+  VMHOP_ASSIGN(stage.running, source.run(kVm, guest.qemu_command(source.place())));
   VMHOP_ASSIGN(auto console, lab::GuestConsole::create());
   VMHOP_TRY(console->attach(source.place().console, within(10s)));
   VMHOP_ASSIGN(auto ready, console->wait_for_prefix("BM READY ", within(60s)));
@@ -94,13 +104,32 @@ Result<LinkRates> measure_throughput(const std::string& link, const std::string&
   VMHOP_ASSIGN(double populated, populate(static_cast<pid_t>(number_of(status, "qemu_pid")),
                                           guest.ram_mib << 20, kGuestMib << 20));
   if (populated < 0.75) return Error("the RAM is not populated");
-  VMHOP_ASSIGN(auto receiving, destination.receive(kVm, guest.qemu_command(destination.place())));
+  VMHOP_ASSIGN(stage.receiving,
+               stage.destination->receive(kVm, guest.qemu_command(stage.destination->place())));
+  return stage;
+}
 
+}  // namespace
+
+Result<LinkRates> measure_throughput(const std::string& link, const std::string& vmhop,
+                                     HostMemory& memory) {
+  VMHOP_TRY(memory.make_room(2 * ram_mib_for(link) + kRestMib));
+  VMHOP_ASSIGN(Stage stage, set_stage(link, vmhop));
   LinkRates rates{};
-  VMHOP_ASSIGN(rates.iperf3, run_iperf3(source, destination));
+  VMHOP_ASSIGN(rates.iperf3, run_iperf3(*stage.source, *stage.destination));
   VMHOP_TRY(memory.warm(2 * ram_mib_for(link)));
-  VMHOP_ASSIGN(rates.vmhop, relocate(source, destination, network->host("destination")));
+  VMHOP_ASSIGN(QuietMove move, relocate(*stage.source, *stage.destination,
+                                        stage.network->host("destination"), {"--plain-data"}));
+  rates.vmhop = move.mb_per_s;
   return rates;
+}
+
+Result<QuietMove> measure_quiet_move(const std::string& link, const std::string& vmhop,
+                                     HostMemory& memory, const std::vector<std::string>& options) {
+  VMHOP_TRY(memory.make_room(2 * ram_mib_for(link) + kRestMib));
+  VMHOP_ASSIGN(Stage stage, set_stage(link, vmhop));
+  VMHOP_TRY(memory.warm(2 * ram_mib_for(link)));
+  return relocate(*stage.source, *stage.destination, stage.network->host("destination"), options);
 }
 
 }  // namespace vmhop::bench

@@ -79,6 +79,12 @@ bool keep(int fd) {
   if (spec.standard_output >= 0) {
     fine = fine && ::dup2(spec.standard_output, STDOUT_FILENO) == STDOUT_FILENO;
   }
+  if (spec.standard_input >= 0) {
+    fine = fine && ::dup2(spec.standard_input, STDIN_FILENO) == STDIN_FILENO;
+  }
+  if (spec.standard_error >= 0) {
+    fine = fine && ::dup2(spec.standard_error, STDERR_FILENO) == STDERR_FILENO;
+  }
   if (spec.as_fd_3 == 3) {
     fine = fine && keep(3);
   } else if (spec.as_fd_3 >= 0) {

@@ -57,6 +57,8 @@ struct ChildSpec {
   std::vector<int> inherited;                                    // kept at their numbers
   int as_fd_3 = -1;                                              // this one becomes descriptor 3
   int standard_output = -1;                                      // this one becomes descriptor 1
+  int standard_input = -1;                                       // ... 0
+  int standard_error = -1;                                       // ... 2
 };
 
 class ChildProcess {

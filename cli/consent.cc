@@ -6,11 +6,14 @@
 #include <cstdio>
 #include <iostream>
 
+#include "cli/logging.h"
+
 namespace vmhop {
 
 Result<bool> agreed(const std::string& consequence) {
-  fmt::print(stderr, "{}\n", consequence);
-  if (::isatty(STDIN_FILENO) == 0) {
+  tell_user(consequence);
+  // Who collects JSON from standard error is a program.
+  if (::isatty(STDIN_FILENO) == 0 || log_format() == LogFormat::kJson) {
     return refusedf("there is no terminal to ask at; --yes goes ahead without asking");
   }
   fmt::print(stderr, "Type yes to go ahead: ");

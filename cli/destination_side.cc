@@ -42,7 +42,8 @@ Result<WaitingVm> DestinationSide::start_vm(const std::function<bool()>& give_up
     VMHOP_ASSIGN(vm_, VmProcess::start(*command_, paths_, VmRole::kReceive));
     on_qemu_(vm_->child().identity(), {});
   }
-  auto qmp = command_ ? collect_expected(listener) : collect_all_of_somebodys(listener, give_up);
+  auto qmp =
+      command_ ? collect_expected(listener, give_up) : collect_all_of_somebodys(listener, give_up);
   auto waiting = qmp ? waiting_vm(std::move(*qmp)) : Result<WaitingVm>(qmp.error());
   if (waiting) {
     auto records = region_records(*vm_);
@@ -57,7 +58,8 @@ Result<WaitingVm> DestinationSide::start_vm(const std::function<bool()>& give_up
 }
 
 // As many as the command line has, from the QEMU that was started.
-Result<QmpClient> DestinationSide::collect_expected(FrontListener& listener) {
+Result<QmpClient> DestinationSide::collect_expected(FrontListener& listener,
+                                                    const std::function<bool()>& give_up) {
   offered_.resize(vm_->regions().size());
   auto deadline = Clock::now() + kStartTimeout;
   for (size_t arrived = 0; arrived < offered_.size();) {
@@ -65,6 +67,7 @@ Result<QmpClient> DestinationSide::collect_expected(FrontListener& listener) {
     if (!offer) {
       if (offer.error().kind() != ErrorKind::kTimedOut) return offer.error();
       VMHOP_TRY(vm_->check_alive());
+      if (give_up()) return Error("QEMU is no longer needed", ErrorKind::kAborted);
       if (Clock::now() >= deadline) {
         return Error("QEMU did not offer its memory in time", ErrorKind::kTimedOut);
       }

@@ -21,12 +21,13 @@ class DestinationSide : public ReceptionHost {
   using OnQemu = std::function<void(const ProcessIdentity&, std::vector<RegionRecord>)>;
 
   // Without a command it takes the QEMU that connects to paths.front_socket(), whoever starts it.
-  DestinationSide(std::string name, VmPaths paths, std::optional<QemuCommand> command, Secret key,
-                  UniqueFd listening, TransportPolicy transport, SideNews news, OnQemu on_qemu)
+  DestinationSide(std::string name, VmPaths paths, std::optional<QemuCommand> command,
+                  Credentials credentials, UniqueFd listening, TransportPolicy transport,
+                  SideNews news, OnQemu on_qemu)
       : name_(std::move(name)),
         paths_(std::move(paths)),
         command_(std::move(command)),
-        key_(std::move(key)),
+        credentials_(std::move(credentials)),
         listening_(std::move(listening)),
         transport_(std::move(transport)),
         news_(std::move(news)),
@@ -34,7 +35,7 @@ class DestinationSide : public ReceptionHost {
 
   std::string vm_name() const override { return name_; }
   std::string runtime_directory() const override { return paths_.directory(); }
-  Result<UniqueFd> key() const override { return pass_key(key_); }
+  Result<UniqueFd> key() const override { return pass_credentials(credentials_); }
   int listening_socket() const override { return listening_.get(); }
   TransportPolicy transport() const override { return transport_; }
   Result<WaitingVm> start_vm(const std::function<bool()>& give_up) override;
@@ -60,7 +61,7 @@ class DestinationSide : public ReceptionHost {
     UniqueFd userfaultfd;  // vmhop's reference: a pager can be started again
   };
 
-  Result<QmpClient> collect_expected(FrontListener& listener);
+  Result<QmpClient> collect_expected(FrontListener& listener, const std::function<bool()>& give_up);
   Result<QmpClient> collect_all_of_somebodys(FrontListener& listener,
                                              const std::function<bool()>& give_up);
   Result<QmpClient> ask_somebodys();
@@ -72,7 +73,7 @@ class DestinationSide : public ReceptionHost {
   std::string name_;
   VmPaths paths_;
   std::optional<QemuCommand> command_;
-  Secret key_;
+  Credentials credentials_;
   UniqueFd listening_;
   TransportPolicy transport_;
   SideNews news_;

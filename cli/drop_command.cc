@@ -9,6 +9,7 @@
 #include "cli/consent.h"
 #include "cli/exit_codes.h"
 #include "cli/json_access.h"
+#include "cli/logging.h"
 #include "cli/vm_record.h"
 #include "cli/vm_status.h"
 
@@ -111,7 +112,7 @@ Result<int> drop(const DropOptions& options) {
   if (!options.yes) {
     VMHOP_ASSIGN(bool go_ahead, agreed(meaning));
     if (!go_ahead) {
-      fmt::print(stderr, "Nothing was dropped.\n");
+      tell_user("Nothing was dropped.");
       return kExitRefused;
     }
   }
@@ -120,7 +121,7 @@ Result<int> drop(const DropOptions& options) {
   } else {
     VMHOP_TRY(drop_leftovers(paths));
   }
-  fmt::print(stderr, "{} was dropped.\n", options.name);
+  tell_user(options.name + " was dropped.");
   return kExitDone;
 }
 

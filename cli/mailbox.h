@@ -16,6 +16,7 @@ namespace vmhop {
 enum class Request {
   kAbort,      // the user changed their mind; void after the commit
   kTerminate,  // the supervisor is to end: give the VM up in good order
+  kLeaseLost,  // nobody waits any more for a VM that is to arrive; void once it is on its way
   kDrop,       // give up memory that is not drained, or a VM in doubt
   kRunHere,    // an operator decides that the VM is this side's
   kGiveBack,   // ... the other side's

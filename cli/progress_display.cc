@@ -4,6 +4,7 @@
 
 #include "cli/format.h"
 #include "cli/json_access.h"
+#include "cli/logging.h"
 
 namespace vmhop {
 namespace {
@@ -79,14 +80,14 @@ void ProgressDisplay::draw(const json& progress) {
     line_open_ = true;
   } else if (style_ == Style::kLines && now - last_line_ >= kLineInterval) {
     last_line_ = now;
-    fmt::print(stderr, "{}\n", progress_line(progress, rate_));
+    tell_user(progress_line(progress, rate_));
   }
 }
 
 void ProgressDisplay::say(const std::string& message) {
   if (style_ == Style::kSilent) return;
-  fmt::print(stderr, "{}{}\n", line_open_ ? kClearLine : "", message);
-  line_open_ = false;
+  close();
+  tell_user(message);
 }
 
 void ProgressDisplay::close() {

@@ -212,6 +212,7 @@ void Reception::tell_pager(const json& message) {
 void Reception::read_mailbox() {
   while (auto request = mailbox_.take()) {
     if (request->first == Request::kTerminate) terminate(request->second);
+    if (request->first == Request::kLeaseLost && !stopped_there_) terminate(request->second);
     bool in_doubt = stage_ == Stage::kLoaded;
     if (request->first == Request::kDrop && stage_ == Stage::kGivenBack) forget_source();
     if (request->first == Request::kDrop && in_doubt) give_back(request->second);

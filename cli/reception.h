@@ -147,6 +147,7 @@ class Reception {
   // The pager's messages.
   void on_pager(const nlohmann::json& message, std::vector<UniqueFd> fds);
   void prepare_for_device_state();
+  void on_wrong_page(const nlohmann::json& message);
   void on_commit(bool was_running);
   // QEMU's side.
   void read_qmp();
@@ -183,12 +184,14 @@ class Reception {
   bool pager_heard_out_ = false;
   bool pager_done_ = false;  // it said so: the source knows how it ended
   bool source_connected_ = false;
+  bool stopped_there_ = false;  // the VM at the source: the switch has begun
   bool qmp_lost_ = false;
   bool was_running_ = true;
   bool terminating_ = false;
   bool asked_to_end_ = false;
   bool quit_sent_ = false;
   std::optional<uint64_t> cont_id_;
+  bool stopped_for_wrong_page_ = false;
   std::optional<ExitStatus> exit_;
   std::optional<std::string> aborted_;
   bool drained_ = false;

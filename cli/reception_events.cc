@@ -31,7 +31,10 @@ void Reception::on_pager(const json& message, std::vector<UniqueFd> fds) {
     host_.report(message);
   } else if (event == "progress" || event == "in_doubt" || event == "link" ||
              event == "read_point") {
+    stopped_there_ = stopped_there_ || event == "read_point";
     host_.report(message);
+  } else if (event == "wrong_page") {
+    on_wrong_page(message);
   } else if (event == "broken" || event == "failed" || event == "error") {
     spdlog::error("{}: the pager: {}", host_.vm_name(), text_of(message, "message"));
     host_.report({{"event", "notice"}, {"message", text_of(message, "message")}});
@@ -86,6 +89,15 @@ void Reception::on_commit(bool was_running) {
   } else {
     qmp_lost_ = true;
   }
+}
+
+// A guest that may have seen wrong bytes goes no further: what it writes from now on may be wrong
+// too. Not waited for, as `cont` is not.
+void Reception::on_wrong_page(const json& message) {
+  host_.report({{"event", "notice"}, {"message", text_of(message, "message")}});
+  if (!flag_of(message, "installed", false) || stopped_for_wrong_page_ || qmp_lost_) return;
+  stopped_for_wrong_page_ = true;
+  if (auto sent = vm_->qmp.send("stop"); !sent) qmp_lost_ = true;
 }
 
 // For whoever finds the VM if this supervisor dies.

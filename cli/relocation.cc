@@ -62,9 +62,14 @@ Status Relocation::prepare() {
 
 // With a commit record: one that goes on where another has died.
 Status Relocation::start_exporter(const std::optional<CommitRecord>& committed) {
-  // Kept for the next one, should this one die after the commit.
-  if (!key_) {
-    VMHOP_ASSIGN(key_, take_key(std::move(request_.key)));
+  // Kept for the next one, should this one die after the commit. That one takes the certificates
+  // that are there by then: what this one has may have expired.
+  if (!credentials_) {
+    VMHOP_ASSIGN(credentials_, take_credentials(std::move(request_.key)));
+  } else if (credentials_->certificates()) {
+    auto latest = load_credentials(request_.credentials, SessionRole::kSource);
+    if (!latest) spdlog::warn("{}: {}", host_.vm_name(), latest.error().message());
+    if (latest) credentials_ = *std::move(latest);
   }
   VMHOP_ASSIGN(exporter_, host_.start_exporter());
   exporter_started_ = Clock::now();
@@ -84,7 +89,7 @@ Status Relocation::start_exporter(const std::optional<CommitRecord>& committed) 
     start["committed"] = {{"relocation", to_hex(committed->relocation)},
                           {"was_running", committed->before_stop == RunState::kRunning}};
   }
-  VMHOP_ASSIGN(UniqueFd key, pass_key(*key_));
+  VMHOP_ASSIGN(UniqueFd key, pass_credentials(*credentials_));
   std::vector<int> fds = host_.memory_fds();
   fds.insert(fds.begin(), key.get());
   Status sent = exporter_->channel.send(start, fds);
@@ -109,6 +114,7 @@ Status Relocation::stop_vm() {
   record.was_running = was_running_;
   record.plain_data = request_.plain_data;
   record.transport = request_.transport;
+  record.credentials = request_.credentials;
   VMHOP_TRY(write_switch_record(host_.runtime_directory(), record));
 
   host_.report(phase("switching"));
@@ -163,7 +169,11 @@ bool Relocation::settle_whether_committed(const Error& cause) {
 RelocationOutcome Relocation::roll_back(Error cause) {
   // The cause may be nothing but "closed": what the exporter said before is the better message.
   if (exporter_failed_ && !abort_requested_) cause = *exporter_failed_;
-  if (migrate_started_) host_.report(phase("rolling_back"));
+  if (migrate_started_) {
+    json event = phase("rolling_back");
+    event["stopped_ns"] = stopped_ns_;
+    host_.report(event);
+  }
   Status resumed = resume_vm();
   if (discards_blocked_) host_.allow_discards(qmp_ && !qmp_lost_ ? &*qmp_ : nullptr);
   if (!resumed && host_.qemu_has_exited()) {

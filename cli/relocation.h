@@ -18,7 +18,7 @@
 #include "backend/base/fd.h"
 #include "backend/base/result.h"
 #include "backend/commit_record.h"
-#include "backend/session/key.h"
+#include "backend/session/credentials.h"
 #include "backend/transport_choice.h"
 #include "cli/helper_process.h"
 #include "cli/mailbox.h"
@@ -33,7 +33,8 @@ namespace vmhop {
 struct RelocationRequest {
   std::string host;
   uint16_t port = 0;
-  UniqueFd key;  // as key_passing.h makes it
+  UniqueFd key;                   // as key_passing.h makes it
+  CredentialsChoice credentials;  // where it came from, for whoever has to go on
   bool plain_data = false;
   TransportPolicy transport;
   // Until the destination is ready; unless given, what preparing this much memory may take.
@@ -161,7 +162,7 @@ class Relocation {
   std::optional<QmpClient> qmp_;
   std::optional<Helper> exporter_;
   Clock::time_point exporter_started_;
-  std::optional<Secret> key_;
+  std::optional<Credentials> credentials_;
   unsigned young_deaths_ = 0;
   SourceFacts facts_;
   MigrationSetup setup_;

@@ -25,7 +25,7 @@ RelocationOutcome Relocation::follow() {
   // certain that the VM need not be handed back.
   host_.freeze_qemu();
   qemu_frozen_ = true;
-  host_.report({{"event", "phase"}, {"phase", "committed"}});
+  host_.report({{"event", "phase"}, {"phase", "committed"}, {"stopped_ns", stopped_ns_}});
   for (;;) {
     if (auto outcome = react_after_commit()) return *outcome;
     auto deadline = leave_by_.value_or(Clock::now() + std::chrono::hours(1));
@@ -50,7 +50,7 @@ std::optional<RelocationOutcome> Relocation::react_after_commit() {
   if (ended_) return finish(RelocationEnd::kEndedThere, *ended_);
   if (dropped_) return finish(RelocationEnd::kDropped, "an operator gave the memory up");
   // Not for a supervisor that is about to leave: `vmhop recover` is for what it leaves.
-  if (exporter_closed_ && !unresolved_ && !leave_by_) {
+  while (exporter_closed_ && !unresolved_ && !leave_by_) {
     if (auto outcome = replace_exporter()) return outcome;
   }
   if (leave_by_ && (!qemu_frozen_ || exporter_closed_ || Clock::now() >= *leave_by_)) {
@@ -122,9 +122,11 @@ std::optional<RelocationOutcome> Relocation::replace_exporter() {
     return RelocationOutcome{RelocationEnd::kDrained, ErrorKind::kFailed, "", json::object()};
   }
   exporter_closed_ = false;
+  exporter_.reset();
   if (auto started = start_exporter(*record); !started) {
     exporter_closed_ = true;
-    leave_unresolved(started.error().message());
+    // One that was gone before it could be told what to do is replaced like any other that dies.
+    if (!exporter_) leave_unresolved(started.error().message());
   }
   return std::nullopt;
 }

@@ -76,6 +76,8 @@ void Relocation::read_mailbox() {
           exporter_closed_ = true;
         }
         break;
+      case Request::kLeaseLost:  // a receiver's
+        break;
       case Request::kRunHere:
         run_here();
         break;

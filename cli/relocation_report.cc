@@ -57,6 +57,7 @@ json report_json(const json& report, uint64_t ram_mib, uint64_t blackout_ns) {
           {"pages_faulted", number("pages_faulted")},
           {"pages_precached", number("pages_precached")},
           {"pages_hole", number("pages_hole")},
+          {"pages_verified", number("pages_verified")},
           {"faults", number("faults")},
           {"fault_p50_us", microseconds(number("fault_p50_ns"))},
           {"fault_p99_us", microseconds(number("fault_p99_ns"))},
@@ -70,17 +71,21 @@ std::string report_text(const json& report, const std::string& vm, const std::st
                         uint64_t ram_mib) {
   auto count = [&](const char* key) { return format_count(number_of(report, key)); };
   auto duration = [&](const char* key) { return format_duration(number_of(report, key)); };
+  std::string verified;
+  if (number_of(report, "pages_verified") > 0) {
+    verified = fmt::format("  verified       {} pages\n", count("pages_verified"));
+  }
   return fmt::format(
       "{} runs at {}, with all of its memory\n"
       "  blackout       {}\n"
       "  drained after  {}\n"
       "  RAM            {} MiB: {} pages by {} faults, {} precached, {} holes\n"
       "  fault latency  p50 {}, p99 {}, longest {}\n"
-      "  transferred    {} by {}\n",
+      "  transferred    {} by {}\n{}",
       vm, destination, duration("blackout_ns"), duration("drained_ns"), ram_mib,
       count("pages_faulted"), count("faults"), count("pages_precached"), count("pages_hole"),
       duration("fault_p50_ns"), duration("fault_p99_ns"), duration("fault_max_ns"),
-      format_bytes(number_of(report, "bytes_read")), text_of(report, "transport", "tcp"));
+      format_bytes(number_of(report, "bytes_read")), text_of(report, "transport", "tcp"), verified);
 }
 
 }  // namespace vmhop

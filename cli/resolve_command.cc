@@ -5,6 +5,7 @@
 #include "cli/consent.h"
 #include "cli/exit_codes.h"
 #include "cli/json_access.h"
+#include "cli/logging.h"
 #include "cli/vm_status.h"
 
 namespace vmhop {
@@ -67,7 +68,7 @@ Result<int> resolve(const ResolveOptions& options) {
   if (!options.yes) {
     VMHOP_ASSIGN(bool go_ahead, agreed(meaning));
     if (!go_ahead) {
-      fmt::print(stderr, "Nothing was decided.\n");
+      tell_user("Nothing was decided.");
       return kExitRefused;
     }
   }
@@ -78,8 +79,8 @@ Result<int> resolve(const ResolveOptions& options) {
   if (text_of(answer.body, "event") != "resolved") {
     return refusedf("{}", text_of(answer.body, "message", "the answer was not understood"));
   }
-  fmt::print(stderr, "{} {}.\n", options.name,
-             options.run_here ? "is this host's" : "is the other host's");
+  tell_user(fmt::format("{} {}.", options.name,
+                        options.run_here ? "is this host's" : "is the other host's"));
   return kExitDone;
 }
 

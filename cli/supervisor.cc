@@ -6,10 +6,12 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <filesystem>
 #include <thread>
 
 #include "cli/exit_codes.h"
 #include "cli/json_access.h"
+#include "cli/one_time_key.h"
 #include "cli/terminal.h"
 #include "cli/transport_options.h"
 
@@ -48,14 +50,32 @@ Result<int> run_vm(const RunOptions& options) {
 Result<int> receive_vm(const ReceiveOptions& options) {
   TerminalGuard terminal;
   VMHOP_TRY(check_transport(options.transport));
-  VMHOP_ASSIGN(Secret key, load_key(options.key_path));
+  VMHOP_ASSIGN(Credentials credentials,
+               load_credentials(options.credentials, SessionRole::kDestination));
   VMHOP_ASSIGN(HostPort address, parse_host_port(options.listen));
   VMHOP_ASSIGN(QemuCommand command, translate(options.qemu, VmRole::kReceive, options.front));
   VMHOP_ASSIGN(auto supervisor, Supervisor::create(options.name, std::move(command), options.qemu,
                                                    VmRole::kReceive));
   VMHOP_ASSIGN(UniqueFd listening, listen_tcp(address));
   VMHOP_ASSIGN(address.port, local_port(listening.get()));
-  VMHOP_TRY(supervisor->start_receiving(std::move(key), options.key_path, std::move(listening),
+  VMHOP_TRY(supervisor->start_receiving(std::move(credentials), options.credentials,
+                                        std::move(listening), address.to_string(),
+                                        options.transport, options.once));
+  return supervisor->serve();
+}
+
+Result<int> receive_leased(const ReceiveOptions& options, const Secret& key, ReceiverLease& lease) {
+  VMHOP_TRY(check_transport(options.transport));
+  VMHOP_ASSIGN(HostPort address, parse_host_port(options.listen));
+  VMHOP_ASSIGN(QemuCommand command, translate(options.qemu, VmRole::kReceive, options.front));
+  VMHOP_ASSIGN(auto supervisor, Supervisor::create(options.name, std::move(command), options.qemu,
+                                                   VmRole::kReceive));
+  VMHOP_TRY(supervisor->hold_lease(lease));
+  VMHOP_ASSIGN(UniqueFd listening, listen_tcp(address));
+  VMHOP_ASSIGN(address.port, local_port(listening.get()));
+  VMHOP_TRY(keep_one_time_key(supervisor->directory(), key));
+  CredentialsChoice kept{one_time_key_path(supervisor->directory())};
+  VMHOP_TRY(supervisor->start_receiving(key.clone(), kept, std::move(listening),
                                         address.to_string(), options.transport, options.once));
   return supervisor->serve();
 }
@@ -63,14 +83,16 @@ Result<int> receive_vm(const ReceiveOptions& options) {
 Result<int> serve_pager(const PagerOptions& options) {
   TerminalGuard terminal;
   VMHOP_TRY(check_transport(options.transport));
-  VMHOP_ASSIGN(Secret key, load_key(options.key_path));
+  VMHOP_ASSIGN(Credentials credentials,
+               load_credentials(options.credentials, SessionRole::kDestination));
   VMHOP_ASSIGN(HostPort address, parse_host_port(options.listen));
   VMHOP_ASSIGN(auto supervisor,
                Supervisor::create(options.name, std::nullopt, {}, VmRole::kReceive));
   VMHOP_ASSIGN(UniqueFd listening, listen_tcp(address));
   VMHOP_ASSIGN(address.port, local_port(listening.get()));
-  VMHOP_TRY(supervisor->start_receiving(std::move(key), options.key_path, std::move(listening),
-                                        address.to_string(), options.transport, options.once));
+  VMHOP_TRY(supervisor->start_receiving(std::move(credentials), options.credentials,
+                                        std::move(listening), address.to_string(),
+                                        options.transport, options.once));
   return supervisor->serve();
 }
 
@@ -81,7 +103,8 @@ Supervisor::Supervisor(NameClaim claim, std::optional<QemuCommand> command, EndS
       signals_(std::move(signals)),
       loop_(std::move(loop)),
       name_(name),
-      view_(name, "starting") {
+      view_(name, "starting"),
+      course_(std::filesystem::path(claim_.paths().directory()).parent_path(), name) {
   record_.vm = name;
   record_.role = role == VmRole::kRun ? "run" : "receive";
   if (auto self = identify_process(::getpid())) record_.supervisor = *self;
@@ -166,10 +189,10 @@ void Supervisor::note_vm(const ProcessIdentity& qemu, std::vector<RegionRecord> 
   record_.qemu = qemu;
   record_.regions = std::move(regions);
   view_.set("qemu_pid", record_.qemu.pid);
-  uint64_t bytes = 0;
-  for (const RegionRecord& region : record_.regions)
-    bytes += region.size;
-  if (bytes > 0) view_.set("ram_mib", bytes >> 20);
+  if (uint64_t bytes = ram_bytes(record_.regions); bytes > 0) {
+    view_.set("ram_mib", bytes >> 20);
+    view_.set("page_bytes", page_bytes(record_.regions));
+  }
   write_record();
 }
 
@@ -241,7 +264,13 @@ void Supervisor::reap_when_gone(const std::shared_ptr<ChildProcess>& child) {
 void Supervisor::on_event(const json& event) {
   bool had_arrived = view_.state() == "arriving";
   view_.on_event(event, VmView::Clock::now());
+  tell_lease_holder(event);
   std::string name = text_of(event, "event");
+  // Before a source has connected nothing is relocated.
+  if (name == "connected" && !course_.under_way()) {
+    course_.begin(CourseSide::kDestination, text_of(event, "peer"), view_.to_json());
+  }
+  course_.on_event(event);
   if (relocating_for_ != 0) server_->send(relocating_for_, event);
   if (name == "resolved" || name == "not_resolved") {
     if (resolving_for_) server_->send(*std::exchange(resolving_for_, std::nullopt), event);

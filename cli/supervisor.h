@@ -15,6 +15,8 @@
 #include "backend/base/result.h"
 #include "backend/session/tcp.h"
 #include "cli/control_server.h"
+#include "cli/course_recorder.h"
+#include "cli/credentials_choice.h"
 #include "cli/destination_side.h"
 #include "cli/mailbox.h"
 #include "cli/qemu_command.h"
@@ -26,6 +28,8 @@
 
 namespace vmhop {
 
+class ReceiverLease;
+
 struct RunOptions {
   std::string name;
   std::vector<std::string> qemu;
@@ -36,30 +40,38 @@ struct ReceiveOptions {
   std::string name;
   std::vector<std::string> qemu;
   std::string listen;  // [HOST]:PORT
-  std::string key_path;
+  CredentialsChoice credentials;
   TransportPolicy transport;
   bool once = false;  // give up after the first attempt that fails
   std::string front = "auto";
+};
+
+// By ssh, for a `vmhop relocate` elsewhere.
+struct SshReceiveOptions {
+  TransportPolicy transport;  // this host's own
 };
 
 // For a QEMU that somebody else starts.
 struct PagerOptions {
   std::string name;
   std::string listen;
-  std::string key_path;
+  CredentialsChoice credentials;
   TransportPolicy transport;
   bool once = false;
 };
 
 struct RecoverOptions {
   std::string name;
-  std::string key_path;     // empty: as the VM's former supervisor had it
-  std::string default_key;  // if it had none
+  CredentialsChoice credentials;          // empty: as the VM's former supervisor had them
+  CredentialsChoice default_credentials;  // if it had none
 };
 
 // Return vmhop's exit code. An error is one of vmhop's own, from before QEMU was up.
 Result<int> run_vm(const RunOptions& options);
 Result<int> receive_vm(const ReceiveOptions& options);
+// The same on behalf of somebody, until the VM runs here: by their key, and with their lease, which
+// must outlive the call.
+Result<int> receive_leased(const ReceiveOptions& options, const Secret& key, ReceiverLease& lease);
 Result<int> serve_pager(const PagerOptions& options);
 // In place of a supervisor that died.
 Result<int> recover_vm(const RecoverOptions& options);
@@ -78,10 +90,14 @@ class Supervisor {
   ~Supervisor();
 
   Status start_vm();
-  Status recover(const std::string& key_path);
-  // `key_path` is for the records: where a successor finds the key.
-  Status start_receiving(Secret key, const std::string& key_path, UniqueFd listening,
-                         const std::string& address, const TransportPolicy& transport, bool once);
+  Status recover(const RecoverOptions& options);
+  // `choice` is for the records: where a successor finds the credentials.
+  Status start_receiving(Credentials credentials, const CredentialsChoice& choice,
+                         UniqueFd listening, const std::string& address,
+                         const TransportPolicy& transport, bool once);
+  const std::string& directory() const { return claim_.paths().directory(); }
+  // Before start_receiving(). From here on the log is a file in the VM's directory.
+  Status hold_lease(ReceiverLease& lease);
   // Serves until the VM has ended or left; returns the exit code.
   Result<int> serve();
 
@@ -90,6 +106,7 @@ class Supervisor {
   struct Waiting {
     ClientId client;
     RelocationRequest request;
+    bool one_time_key = false;
   };
 
   Supervisor(NameClaim claim, std::optional<QemuCommand> command, EndSignals signals,
@@ -100,11 +117,11 @@ class Supervisor {
 
   // What a dead supervisor left.
   Result<std::optional<CommitRecord>> settle_former_exporter();
-  Status recover_source(std::shared_ptr<VmProcess> vm, const std::string& key_path);
+  Status recover_source(std::shared_ptr<VmProcess> vm, const RecoverOptions& options);
   Status undo_switch(const SwitchRecord& switched);
   Status go_on_relocating(const CommitRecord& commit, const SwitchRecord& switched,
-                          const Secret& key);
-  Status recover_destination(const std::shared_ptr<VmProcess>& vm, const std::string& key_path);
+                          const CredentialsChoice& choice);
+  Status recover_destination(const std::shared_ptr<VmProcess>& vm, const RecoverOptions& options);
 
   // The VM.
   void adopt(std::shared_ptr<VmProcess> vm);
@@ -119,7 +136,7 @@ class Supervisor {
   // Requests.
   void on_request(ClientId client, ControlMessage message);
   void on_relocate(ClientId client, ControlMessage message);
-  void on_abort(ClientId client);
+  void on_abort(ClientId client, const std::string& reason);
   void on_drop(ClientId client);
   void on_resolve(ClientId client, const nlohmann::json& request);
   // An operator who decided, or who asked to drop it, hears what came of it.
@@ -134,12 +151,21 @@ class Supervisor {
   void run_relocation(RelocationRequest request,
                       std::function<RelocationOutcome(Relocation&)> course);
   void on_relocated(const RelocationOutcome& outcome);
-  void prepare_receiving(Secret key, UniqueFd listening, const TransportPolicy& transport);
+  void prepare_receiving(Credentials credentials, UniqueFd listening,
+                         const TransportPolicy& transport);
   void start_reception();
   void run_reception(std::function<ReceptionOutcome(Reception&)> course);
   void on_received(const ReceptionOutcome& outcome);
   void on_vm_arrived();
   void join_worker();
+
+  // By ssh.
+  void renew_lease();
+  void let_lease_go();
+  void lose_lease(const std::string& why);
+  void tell_lease_holder(const nlohmann::json& event);
+  Status keep_one_time_key(RelocationRequest& request);
+  void forget_one_time_key();
 
   // The end.
   void on_signal();
@@ -154,6 +180,7 @@ class Supervisor {
   std::string name_;
   VmView view_;
   VmRecord record_;
+  CourseRecorder course_;
   std::unique_ptr<ControlServer> server_;
 
   std::shared_ptr<VmProcess> vm_;
@@ -170,6 +197,9 @@ class Supervisor {
   std::optional<ClientId> dropping_for_;
   std::optional<ClientId> resolving_for_;
   std::optional<Waiting> waiting_;  // for the VM to be drained here
+
+  ReceiverLease* lease_ = nullptr;  // of a receiver that was started by ssh
+  EventLoop::TimerId lease_timer_ = 0;
 
   bool once_ = false;
   bool terminating_ = false;

@@ -1,8 +1,6 @@
 // What becomes of the VM and of its supervisor when a relocation or a reception is over.
 #include <spdlog/spdlog.h>
 
-#include <filesystem>
-
 #include "backend/base/thread_role.h"
 #include "cli/exit_codes.h"
 #include "cli/json_access.h"
@@ -12,7 +10,6 @@ namespace vmhop {
 namespace {
 
 using nlohmann::json;
-namespace fs = std::filesystem;
 
 // Between two attempts to receive when the first failed at once.
 constexpr std::chrono::seconds kAttemptPause{1};
@@ -30,6 +27,23 @@ const char* end_name(RelocationEnd end) {
     case RelocationEnd::kDropped:
       return "dropped";
     case RelocationEnd::kLeft:
+      return "left";
+  }
+  return "unknown";
+}
+
+const char* end_name(ReceptionEnd end) {
+  switch (end) {
+    case ReceptionEnd::kAborted:
+    case ReceptionEnd::kTerminated:
+      return "did_not_arrive";
+    case ReceptionEnd::kDrained:
+      return "drained";
+    case ReceptionEnd::kVmEnded:
+      return "ended";
+    case ReceptionEnd::kFailed:
+      return "failed";
+    case ReceptionEnd::kLeft:
       return "left";
   }
   return "unknown";
@@ -59,12 +73,14 @@ void Supervisor::on_relocated(const RelocationOutcome& outcome) {
                  {"kind", kind_name(outcome.kind)},
                  {"message", outcome.message},
                  {"report", report}};
+  course_.end(end_name(outcome.end), outcome.message, report);
   ClientId client = std::exchange(relocating_for_, 0);
   server_->send(client, result);
   answer_operators();
   switch (outcome.end) {
     case RelocationEnd::kStaysHere: {
       spdlog::warn("{}: not relocated to {}: {}", name_, peer, outcome.message);
+      forget_one_time_key();
       view_.forget_relocation();
       view_.set("peer", nullptr);
       // Of one that was recovered while its QEMU was frozen.
@@ -106,25 +122,25 @@ void Supervisor::on_relocated(const RelocationOutcome& outcome) {
 
 // Receiving -----------------------------------------------------------------------------------
 
-Status Supervisor::start_receiving(Secret key, const std::string& key_path, UniqueFd listening,
-                                   const std::string& address, const TransportPolicy& transport,
-                                   bool once) {
+Status Supervisor::start_receiving(Credentials credentials, const CredentialsChoice& choice,
+                                   UniqueFd listening, const std::string& address,
+                                   const TransportPolicy& transport, bool once) {
   once_ = once;
   view_.set("listen", address);
   record_.listen = address;
-  record_.key_path = fs::absolute(key_path).string();
+  record_.credentials = absolute(choice);
   record_.transport = transport;
-  prepare_receiving(std::move(key), std::move(listening), transport);
+  prepare_receiving(std::move(credentials), std::move(listening), transport);
   spdlog::info("{}: receiving on {}", name_, address);
   if (!owns_qemu()) tell_how_to_start_qemu();
   start_reception();
   return ok_status();
 }
 
-void Supervisor::prepare_receiving(Secret key, UniqueFd listening,
+void Supervisor::prepare_receiving(Credentials credentials, UniqueFd listening,
                                    const TransportPolicy& transport) {
   destination_ = std::make_unique<DestinationSide>(
-      name_, claim_.paths(), command_, std::move(key), std::move(listening), transport,
+      name_, claim_.paths(), command_, std::move(credentials), std::move(listening), transport,
       side_news(&VmRecord::pager),
       [this](const ProcessIdentity& qemu, std::vector<RegionRecord> regions) {
         loop_->post([this, qemu, regions = std::move(regions)] { note_vm(qemu, regions); });
@@ -168,6 +184,7 @@ void Supervisor::run_reception(std::function<ReceptionOutcome(Reception&)> cours
 
 void Supervisor::on_received(const ReceptionOutcome& outcome) {
   join_worker();
+  course_.end(end_name(outcome.end), outcome.message, json());
   answer_operators();
   if (waiting_ && outcome.end != ReceptionEnd::kDrained) {
     refuse(std::exchange(waiting_, std::nullopt)->client,
@@ -207,6 +224,7 @@ void Supervisor::on_vm_arrived() {
   destination_.reset();
   record_.role = "run";
   record_.pager = {};
+  forget_one_time_key();
   view_.set("role", "run");
   view_.set("listen", nullptr);
   view_.set("peer", nullptr);

@@ -26,11 +26,20 @@ constexpr std::chrono::milliseconds kLookAgain{20};
 constexpr std::chrono::seconds kMonitorTimeout{10};
 constexpr std::chrono::seconds kRollBack{15};
 
-Result<Secret> needed_key(const std::string& path) {
-  auto key = load_key(path);
-  if (key) return key;
-  return refusedf("going on with the relocation needs the key that both hosts share: {}",
-                  key.error().message());
+// What was said now goes before what is recorded, and that before the host's defaults.
+CredentialsChoice choose_credentials(const RecoverOptions& options,
+                                     const CredentialsChoice& recorded) {
+  CredentialsChoice chosen = options.credentials;
+  if (chosen.empty()) return recorded.empty() ? options.default_credentials : recorded;
+  if (!chosen.tls_creds.empty()) chosen.tls_names = recorded.tls_names;
+  return chosen;
+}
+
+Result<Credentials> needed_credentials(const CredentialsChoice& choice, SessionRole role) {
+  auto credentials = load_credentials(choice, role);
+  if (credentials) return credentials;
+  return refusedf("going on with the relocation needs the key or the certificates: {}",
+                  credentials.error().message());
 }
 
 // When this returns nothing of it can act any more.
@@ -87,10 +96,7 @@ Result<int> recover_vm(const RecoverOptions& options) {
   }
   if (!is_alive(record->qemu)) return nothing_to_adopt(options.name, *record, claim.paths());
   VMHOP_ASSIGN(auto supervisor, Supervisor::inherit(options.name, std::move(claim), *record));
-  std::string key_path = options.key_path;
-  if (key_path.empty()) key_path = record->key_path;
-  if (key_path.empty()) key_path = options.default_key;
-  VMHOP_TRY(supervisor->recover(key_path));
+  VMHOP_TRY(supervisor->recover(options));
   return supervisor->serve();
 }
 
@@ -112,12 +118,12 @@ Result<std::unique_ptr<Supervisor>> Supervisor::inherit(const std::string& name,
   return self;
 }
 
-Status Supervisor::recover(const std::string& key_path) {
+Status Supervisor::recover(const RecoverOptions& options) {
   VMHOP_ASSIGN(std::shared_ptr<ChildProcess> qemu, ChildProcess::adopt(record_.qemu.pid));
   if (qemu->identity() != record_.qemu) return Error("QEMU is gone", ErrorKind::kClosed);
   VMHOP_ASSIGN(auto vm, VmProcess::recover(qemu, command_ ? &*command_ : nullptr, record_.regions));
-  return record_.role == "run" ? recover_source(std::move(vm), key_path)
-                               : recover_destination(vm, key_path);
+  return record_.role == "run" ? recover_source(std::move(vm), options)
+                               : recover_destination(vm, options);
 }
 
 // The source ----------------------------------------------------------------------------------
@@ -139,7 +145,7 @@ Result<std::optional<CommitRecord>> Supervisor::settle_former_exporter() {
   return read_commit_record(paths.directory());
 }
 
-Status Supervisor::recover_source(std::shared_ptr<VmProcess> vm, const std::string& key_path) {
+Status Supervisor::recover_source(std::shared_ptr<VmProcess> vm, const RecoverOptions& options) {
   const std::string& directory = claim_.paths().directory();
   VMHOP_ASSIGN(auto commit, settle_former_exporter());
   VMHOP_ASSIGN(auto switched, read_switch_record(directory));
@@ -155,8 +161,7 @@ Status Supervisor::recover_source(std::shared_ptr<VmProcess> vm, const std::stri
   }
   if (commit && commit->outcome == CommitOutcome::kPending) {
     if (!switched) return errorf("{} has no record of its switch", directory);
-    VMHOP_ASSIGN(Secret key, needed_key(key_path));
-    return go_on_relocating(*commit, *switched, key);
+    return go_on_relocating(*commit, *switched, choose_credentials(options, switched->credentials));
   }
   // It is here: not given away, or handed back.
   VMHOP_TRY(remove_commit_record(directory));
@@ -186,18 +191,21 @@ Status Supervisor::undo_switch(const SwitchRecord& switched) {
 }
 
 Status Supervisor::go_on_relocating(const CommitRecord& commit, const SwitchRecord& switched,
-                                    const Secret& key) {
+                                    const CredentialsChoice& choice) {
+  VMHOP_ASSIGN(Credentials credentials, needed_credentials(choice, SessionRole::kSource));
   RelocationRequest request;
   auto destination = parse_host_port(commit.destination);
   if (destination) {
     request.host = destination->host;
     request.port = destination->port;
   }
-  VMHOP_ASSIGN(request.key, pass_key(key));
+  VMHOP_ASSIGN(request.key, pass_credentials(credentials));
+  request.credentials = absolute(choice);
   request.plain_data = switched.plain_data;
   request.transport = switched.transport;
   record_.peer = commit.destination;
   spdlog::info("{}: going on to serve its memory to {}", name_, commit.destination);
+  course_.go_on(CourseSide::kSource, record_.peer, view_.to_json());
   run_relocation(std::move(request),
                  [switched](Relocation& relocation) { return relocation.go_on(switched); });
   view_.set_state("leaving");
@@ -207,14 +215,15 @@ Status Supervisor::go_on_relocating(const CommitRecord& commit, const SwitchReco
 // The destination -----------------------------------------------------------------------------
 
 Status Supervisor::recover_destination(const std::shared_ptr<VmProcess>& vm,
-                                       const std::string& key_path) {
-  VMHOP_ASSIGN(Secret key, needed_key(key_path));
+                                       const RecoverOptions& options) {
+  CredentialsChoice choice = choose_credentials(options, record_.credentials);
+  VMHOP_ASSIGN(Credentials credentials, needed_credentials(choice, SessionRole::kDestination));
   VMHOP_ASSIGN(HostPort address, parse_host_port(record_.listen));
   end_helper(record_.pager);
   record_.pager = {};
   VMHOP_ASSIGN(UniqueFd listening, listen_tcp(address));
-  record_.key_path = key_path;
-  prepare_receiving(std::move(key), std::move(listening), record_.transport);
+  record_.credentials = absolute(choice);
+  prepare_receiving(std::move(credentials), std::move(listening), record_.transport);
   auto found = destination_->find_vm(vm, record_);
   bool arriving = found && found->state >= DestinationState::kLoaded &&
                   found->state <= DestinationState::kDrained;
@@ -241,6 +250,7 @@ Status Supervisor::recover_destination(const std::shared_ptr<VmProcess>& vm,
   note_vm(record_.qemu, record_.regions);
   keeps_directory_ = false;
   spdlog::info("{}: going on to bring its memory here", name_);
+  course_.go_on(CourseSide::kDestination, record_.peer, view_.to_json());
   auto held = std::make_shared<FoundVm>(std::move(*found));
   run_reception([held](Reception& reception) { return reception.go_on(std::move(*held)); });
   return ok_status();

@@ -33,7 +33,7 @@ void Supervisor::on_request(ClientId client, ControlMessage message) {
   } else if (command == "relocate") {
     on_relocate(client, std::move(message));
   } else if (command == "abort") {
-    on_abort(client);
+    on_abort(client, text_of(message.body, "reason", "aborted by the user"));
   } else if (command == "drop") {
     on_drop(client);
   } else if (command == "resolve") {
@@ -45,12 +45,14 @@ void Supervisor::on_request(ClientId client, ControlMessage message) {
 
 void Supervisor::on_relocate(ClientId client, ControlMessage message) {
   const json& request = message.body;
-  Waiting wanted{client, {}};
+  Waiting wanted{client, {}, false};
   RelocationRequest& to = wanted.request;
   to.host = text_of(request, "host");
   to.port = static_cast<uint16_t>(number_of(request, "port"));
   if (message.fds.size() == 1) to.key = std::move(message.fds.front());
+  wanted.one_time_key = flag_of(request, "one_time_key", false);
   to.plain_data = flag_of(request, "plain_data", false);
+  to.credentials = request.value("credentials", CredentialsChoice());
   to.transport = request.value("transport", TransportPolicy());
   if (request.contains("prepare_timeout_ms")) {
     to.prepare_timeout = std::chrono::milliseconds(number_of(request, "prepare_timeout_ms"));
@@ -89,7 +91,7 @@ void Supervisor::on_relocate(ClientId client, ControlMessage message) {
                      name_, left ? ": about " + duration_text(*left) + " to go" : ""));
 }
 
-void Supervisor::on_abort(ClientId client) {
+void Supervisor::on_abort(ClientId client, const std::string& reason) {
   if (waiting_) {
     server_->send(std::exchange(waiting_, std::nullopt)->client,
                   {{"event", "result"},
@@ -97,7 +99,7 @@ void Supervisor::on_abort(ClientId client) {
                    {"kind", "aborted"},
                    {"message", "aborted while waiting"}});
   } else if (relocating_to_) {
-    mailbox_->put(Request::kAbort, "aborted by the user");
+    mailbox_->put(Request::kAbort, reason);
   } else {
     refuse(client, "nothing to abort: no relocation is under way");
   }
@@ -127,9 +129,16 @@ void Supervisor::on_resolve(ClientId client, const json& request) {
 }
 
 void Supervisor::start_relocation(Waiting waiting) {
+  if (waiting.one_time_key) {
+    if (auto kept = keep_one_time_key(waiting.request); !kept) {
+      return refuse(waiting.client, kept.error().message());
+    }
+  }
   relocating_for_ = waiting.client;
   record_.peer = fmt::format("{}:{}", waiting.request.host, waiting.request.port);
+  write_record();
   spdlog::info("{}: relocating to {}", name_, record_.peer);
+  course_.begin(CourseSide::kSource, record_.peer, view_.to_json());
   run_relocation(std::move(waiting.request),
                  [](Relocation& relocation) { return relocation.run(); });
 }

@@ -28,6 +28,7 @@ Status write_switch_record(const std::string& directory, const SwitchRecord& rec
                          {"was_running", record.was_running},
                          {"plain_data", record.plain_data},
                          {"transport", record.transport},
+                         {"credentials", record.credentials},
                          {"arrived", record.arrived}};
   std::string text = body.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
   return replace_file(path_in(directory), text);
@@ -49,6 +50,7 @@ Result<std::optional<SwitchRecord>> read_switch_record(const std::string& direct
     record.was_running = body.at("was_running");
     record.plain_data = body.at("plain_data");
     record.transport = body.at("transport").get<TransportPolicy>();
+    record.credentials = body.value("credentials", CredentialsChoice());
     record.arrived = body.at("arrived");
     return std::optional(std::move(record));
   } catch (const nlohmann::json::exception& broken) {

@@ -9,6 +9,7 @@
 
 #include "backend/base/result.h"
 #include "backend/transport_choice.h"
+#include "cli/credentials_choice.h"
 
 namespace vmhop {
 
@@ -20,6 +21,7 @@ struct SwitchRecord {
   bool was_running = true;  // when the VM was stopped for its migration
   bool plain_data = false;
   TransportPolicy transport;
+  CredentialsChoice credentials;  // that the relocation was asked for with
   // The destination's: the VM has been continued here, or was found to be paused as it was.
   bool arrived = false;
 };

@@ -31,9 +31,19 @@ void add_transport_options(CLI::App& command, TransportPolicy& policy) {
       ->capture_default_str();
 }
 
-void add_paging_option(CLI::App& command, TransportPolicy& policy) {
+void add_memory_options(CLI::App& command, TransportPolicy& policy) {
   command.add_flag("--rdma-odp", policy.on_demand_paging,
                    "Do not pin the VM's memory, where the RDMA device can do without");
+  command.add_flag("--verify", policy.verify,
+                   "Compare every page that arrives with a checksum (CRC32C) of the source's");
+  command
+      .add_option(
+          "--bandwidth", policy.bandwidth,
+          "What precaching may take of the network, in bytes a second: 500MB, 2GiB; 0 is no "
+          "limit. Pages that the guest waits for are not held back")
+      ->transform(CLI::AsSizeValue(true))
+      ->type_name("BYTES")
+      ->capture_default_str();
 }
 
 Status check_transport(const TransportPolicy& policy) {

@@ -13,7 +13,7 @@ namespace vmhop {
 // `policy` holds the defaults, and then what was chosen.
 void add_transport_options(CLI::App& command, TransportPolicy& policy);
 // For the side whose memory is read.
-void add_paging_option(CLI::App& command, TransportPolicy& policy);
+void add_memory_options(CLI::App& command, TransportPolicy& policy);
 
 // What cannot be had on this host, before anything is started: kRefused.
 Status check_transport(const TransportPolicy& policy);

@@ -23,6 +23,20 @@ ProcessIdentity identity_of(const nlohmann::json& object) {
 
 }  // namespace
 
+uint64_t ram_bytes(const std::vector<RegionRecord>& regions) {
+  uint64_t bytes = 0;
+  for (const RegionRecord& region : regions)
+    bytes += region.size;
+  return bytes;
+}
+
+uint64_t page_bytes(const std::vector<RegionRecord>& regions) {
+  uint64_t pages = 0;
+  for (const RegionRecord& region : regions)
+    pages += region.page_size == 0 ? 0 : region.size / region.page_size;
+  return pages == 0 ? 0 : ram_bytes(regions) / pages;
+}
+
 Status write_vm_record(const std::string& directory, const VmRecord& record) {
   nlohmann::json regions = nlohmann::json::array();
   for (const RegionRecord& region : record.regions) {
@@ -43,7 +57,7 @@ Status write_vm_record(const std::string& directory, const VmRecord& record) {
                          {"peer", record.peer},
                          {"front", record.front},
                          {"listen", record.listen},
-                         {"key", record.key_path},
+                         {"credentials", record.credentials},
                          {"transport", record.transport}};
   std::string text = body.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
   return replace_file(directory + "/vm.json", text);
@@ -64,8 +78,8 @@ std::optional<VmRecord> read_vm_record(const std::string& directory) {
   record.peer = text_of(body, "peer");
   record.front = text_of(body, "front");
   record.listen = text_of(body, "listen");
-  record.key_path = text_of(body, "key");
   try {
+    record.credentials = body.value("credentials", CredentialsChoice());
     record.transport = body.value("transport", TransportPolicy());
   } catch (const nlohmann::json::exception&) {
     return std::nullopt;

@@ -9,6 +9,7 @@
 #include "backend/base/result.h"
 #include "backend/transport_choice.h"
 #include "cli/child_process.h"
+#include "cli/credentials_choice.h"
 
 namespace vmhop {
 
@@ -19,6 +20,10 @@ struct RegionRecord {
   uint64_t address = 0;  // in QEMU, of a VM that arrives; 0 elsewhere
   bool operator==(const RegionRecord&) const = default;
 };
+
+uint64_t ram_bytes(const std::vector<RegionRecord>& regions);
+// What a page of such a VM is on average: exact where all of its regions have pages of one size.
+uint64_t page_bytes(const std::vector<RegionRecord>& regions);
 
 struct VmRecord {
   std::string vm;
@@ -33,8 +38,8 @@ struct VmRecord {
   std::string peer;   // where the VM goes to, or came from
   std::string front;  // "preload" or "object"
   // Of one that is received: as its command line had it.
-  std::string listen;    // HOST:PORT, with the port that was found
-  std::string key_path;  // the file, never the key
+  std::string listen;             // HOST:PORT, with the port that was found
+  CredentialsChoice credentials;  // the files, never what is in them
   TransportPolicy transport;
 };
 

@@ -35,6 +35,7 @@ const char* arrival_state(const std::string& pager_state) {
 // A helper's status in the supervisor's shape.
 json from_helper(const json& answer, const char* state, const char* peer_key) {
   json status = {{"event", "status"},
+                 {"role", text_of(answer, "role") == "pager" ? "receive" : "run"},
                  {"state", state},
                  {"supervisor", false},
                  {"peer", text_of(answer, peer_key)},
@@ -90,10 +91,8 @@ std::optional<json> query_vm_status(const VmPaths& paths, const std::string& nam
   }
   (*status)["vm"] = name;
   if (record && !status->contains("ram_mib")) {
-    uint64_t bytes = 0;
-    for (const RegionRecord& region : record->regions)
-      bytes += region.size;
-    (*status)["ram_mib"] = bytes >> 20;
+    (*status)["ram_mib"] = ram_bytes(record->regions) >> 20;
+    (*status)["page_bytes"] = page_bytes(record->regions);
     (*status)["qemu_pid"] = record->qemu.pid;
   }
   return status;

@@ -23,6 +23,13 @@ void VmView::forget_relocation() {
   relocation_ = json::object();
   progress_ = nullptr;
   samples_.clear();
+  link_lost_ = false;
+}
+
+void VmView::on_link(bool up) {
+  relocation_["link"] = up;
+  if (up && link_lost_) ++reconnects_;
+  link_lost_ = !up;
 }
 
 void VmView::on_event(const json& event, Clock::time_point now) {
@@ -32,6 +39,7 @@ void VmView::on_event(const json& event, Clock::time_point now) {
   } else if (name == "drained" && member_of(event, "report").is_object()) {
     // The last word: the progress before it may be a tenth of a second old.
     on_progress(member_of(event, "report"), now);
+    arrived_ = progress_;
   } else if (name == "phase") {
     std::string phase = text_of(event, "phase");
     if (phase == "committed") phase = "leaving";
@@ -39,7 +47,7 @@ void VmView::on_event(const json& event, Clock::time_point now) {
   } else if (name == "running") {
     relocation_["blackout_ns"] = number_of(event, "blackout_ns");
   } else if (name == "link") {
-    relocation_["link"] = flag_of(event, "up", true);
+    on_link(flag_of(event, "up", true));
     relocation_["message"] = text_of(event, "message");
   } else if (name == "notice") {
     relocation_["message"] = text_of(event, "message");
@@ -49,9 +57,10 @@ void VmView::on_event(const json& event, Clock::time_point now) {
   } else if (name == "connected") {
     if (state_ == "waiting") state_ = "receiving";
     facts_["peer"] = text_of(event, "peer");
-    relocation_["link"] = true;
+    on_link(true);
   } else if (name == "in_doubt") {
     state_ = "in doubt";
+    on_link(false);
     relocation_["message"] = text_of(event, "message");
   } else if (name == "given_back") {
     state_ = "given back";
@@ -94,6 +103,8 @@ json VmView::to_json() const {
   status["event"] = "status";
   status["vm"] = vm_;
   status["state"] = state_;
+  status["reconnects"] = reconnects_;
+  if (!arrived_.is_null()) status["arrived"] = arrived_;
   if (!progress_.is_null()) {
     status["progress"] = progress_;
     status["bytes_per_second"] = static_cast<uint64_t>(per_second(&Sample::bytes));

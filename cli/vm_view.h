@@ -38,6 +38,7 @@ class VmView {
     uint64_t bytes;
   };
   void on_progress(const nlohmann::json& progress, Clock::time_point now);
+  void on_link(bool up);
   double per_second(uint64_t Sample::*value) const;
 
   std::string vm_;
@@ -45,6 +46,9 @@ class VmView {
   nlohmann::json facts_ = nlohmann::json::object();
   nlohmann::json relocation_ = nlohmann::json::object();
   nlohmann::json progress_;
+  nlohmann::json arrived_;  // how the VM's memory came here: counters have to stay for a monitor
+  bool link_lost_ = false;
+  uint64_t reconnects_ = 0;  // for as long as this supervisor lives
   std::deque<Sample> samples_;
 };
 

@@ -150,9 +150,15 @@ Result<ReceivedMessage> receive_with_fds(int socket, size_t capacity) {
       received.fds.emplace_back(fd);
   }
   if (got == 0) return Error("the other side closed the socket", ErrorKind::kClosed);
-  if ((message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
-    return errorf("a message on a local socket is longer than {} bytes or {} descriptors", capacity,
-                  kMaxFds);
+  if ((message.msg_flags & MSG_TRUNC) != 0) {
+    return errorf("a message on a local socket is longer than {} bytes", capacity);
+  }
+  // The kernel drops what this process may not open, and says no more than that.
+  if ((message.msg_flags & MSG_CTRUNC) != 0) {
+    return errorf(
+        "a message on a local socket came without all of its descriptors: {} (at most {}, or this "
+        "process's limit: `ulimit -n`, LimitNOFILE= of a unit)",
+        std::strerror(EMFILE), kMaxFds);
   }
   received.bytes.resize(static_cast<size_t>(got));
   return received;

@@ -45,4 +45,16 @@ uint64_t Histogram::quantile_ns(double q) const {
   return max_ns();
 }
 
+std::vector<Histogram::Bucket> Histogram::buckets() const {
+  constexpr size_t kTogether = kSub / 4;
+  std::vector<Bucket> all;
+  for (size_t first = 0; first < buckets_.size(); first += kTogether) {
+    uint64_t count = 0;
+    for (size_t i = first; i < first + kTogether; ++i)
+      count += buckets_[i].load(std::memory_order_relaxed);
+    if (count > 0) all.push_back({upper_bound_of(first + kTogether - 1), count});
+  }
+  return all;
+}
+
 }  // namespace vmhop

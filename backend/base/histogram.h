@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <vector>
 
 namespace vmhop {
 
@@ -24,8 +25,17 @@ class Histogram {
   uint64_t count() const;
   uint64_t max_ns() const { return max_ns_.load(std::memory_order_relaxed); }
   uint64_t mean_ns() const;
+  uint64_t sum_ns() const { return sum_ns_.load(std::memory_order_relaxed); }
   // The upper bound of the bucket that holds quantile `q` (0 < q <= 1), in ns; 0 when empty.
   uint64_t quantile_ns(double q) const;
+
+  // What was recorded, in four buckets for each power of two of nanoseconds, so that a power of two
+  // is never inside of one. In order; those that are empty are left out.
+  struct Bucket {
+    uint64_t upper_ns;  // the largest value that belongs there
+    uint64_t count;
+  };
+  std::vector<Bucket> buckets() const;
 
  private:
   static constexpr unsigned kSubBits = 4;

@@ -10,9 +10,10 @@ Mapping::~Mapping() {
   if (data_ != nullptr) ::munmap(data_, size_);
 }
 
-Result<Mapping> Mapping::map_shared(int fd, size_t size, Access access) {
+Result<Mapping> Mapping::map_shared(int fd, size_t size, Access access, uint64_t offset) {
   int protection = access == Access::kRead ? PROT_READ : PROT_READ | PROT_WRITE;
-  void* data = ::mmap(nullptr, size, protection, MAP_SHARED | MAP_NORESERVE, fd, 0);
+  void* data =
+      ::mmap(nullptr, size, protection, MAP_SHARED | MAP_NORESERVE, fd, static_cast<off_t>(offset));
   if (data == MAP_FAILED) {
     return Error::from_errno(fmt::format("mapping {} bytes of shared memory", size), errno);
   }

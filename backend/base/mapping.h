@@ -26,9 +26,9 @@ class Mapping {
   Mapping& operator=(const Mapping&) = delete;
   ~Mapping();
 
-  // Maps `size` bytes of `fd`, shared, from its start. Never populated; to write, never in huge
-  // pages.
-  static Result<Mapping> map_shared(int fd, size_t size, Access access);
+  // Maps `size` bytes of `fd`, shared, from `offset` on (a multiple of the page size). Never
+  // populated; to write, never in huge pages.
+  static Result<Mapping> map_shared(int fd, size_t size, Access access, uint64_t offset = 0);
 
   std::byte* data() const { return data_; }
   size_t size() const { return size_; }

@@ -43,12 +43,14 @@ struct Newcomer {
 
 class PortAcceptor final : public Acceptor {
  public:
-  PortAcceptor(std::unique_ptr<EventLoop> loop, UniqueFd listening, uint16_t port, Secret key,
-               Callback callback, Options options)
+  PortAcceptor(std::unique_ptr<EventLoop> loop, UniqueFd listening, uint16_t port,
+               Credentials credentials, SharedCertificates certificates, Callback callback,
+               Options options)
       : loop_(std::move(loop)),
         listening_(std::move(listening)),
         port_(port),
-        key_(std::move(key)),
+        credentials_(std::move(credentials)),
+        certificates_(std::move(certificates)),
         callback_(std::move(callback)),
         options_(options) {
     loop_->set(listening_.get(), POLLIN, [this](short) { accept_newcomers(); });
@@ -89,7 +91,8 @@ class PortAcceptor final : public Acceptor {
   std::unique_ptr<EventLoop> loop_;
   UniqueFd listening_;
   uint16_t port_;
-  Secret key_;
+  Credentials credentials_;
+  SharedCertificates certificates_;  // of the credentials
   Callback callback_;
   Options options_;
   LaneRegistry lanes_;
@@ -192,7 +195,8 @@ Status PortAcceptor::choose_protocol(Newcomer& newcomer) {
     auto lookup = [this, &newcomer](std::string_view identity) {
       return find_psk(newcomer, identity);
     };
-    VMHOP_ASSIGN(newcomer.tls, TlsHandshake::server(std::move(newcomer.socket), lookup));
+    VMHOP_ASSIGN(newcomer.tls,
+                 TlsHandshake::server(std::move(newcomer.socket), lookup, certificates_));
     return ok_status();
   }
   if (first == kPlainLaneMagic) {
@@ -205,7 +209,13 @@ Status PortAcceptor::choose_protocol(Newcomer& newcomer) {
 std::optional<Secret> PortAcceptor::find_psk(Newcomer& newcomer, std::string_view identity) {
   auto find = [this, identity]() -> Result<Secret> {
     VMHOP_ASSIGN(auto id, parse_identity(identity));
-    if (const auto* session = std::get_if<SessionId>(&id)) return session_psk(key_, *session);
+    const auto* session = std::get_if<SessionId>(&id);
+    if (session != nullptr && certificates_) {
+      return refusedf(
+          "it has a pre-shared key, and this side was given certificates (--tls-creds): give both "
+          "the same");
+    }
+    if (session != nullptr) return session_psk(*credentials_.key(), *session);
     return lanes_.find_psk(std::get<LaneId>(id), DataProtection::kEncrypted);
   };
   auto psk = find();
@@ -223,6 +233,9 @@ Result<AcceptedConnection> PortAcceptor::finish(Newcomer& newcomer) {
     return AcceptedConnection(AcceptedLane{id, newcomer.peer, newcomer.plain->finish()});
   }
   std::unique_ptr<TlsStream> stream = newcomer.tls->finish();
+  if (stream->identity() == kCertificateSession) {
+    return AcceptedConnection(AcceptedSession{"", newcomer.peer, std::move(stream)});
+  }
   VMHOP_ASSIGN(auto id, parse_identity(stream->identity()));
   if (auto* session = std::get_if<SessionId>(&id)) {
     return AcceptedConnection(
@@ -243,13 +256,23 @@ void PortAcceptor::drop(NewcomerId id, const Error& why) {
 
 }  // namespace
 
-Result<std::unique_ptr<Acceptor>> Acceptor::start(UniqueFd listening, Secret key, Callback callback,
+Result<std::unique_ptr<Acceptor>> Acceptor::start(UniqueFd listening,
+                                                  const Credentials& credentials, Callback callback,
                                                   Options options) {
+  SharedCertificates certificates;
+  if (credentials.certificates()) {
+    VMHOP_ASSIGN(Certificates parsed, Certificates::parse(credentials.certificates()));
+    if (parsed.files().role != SessionRole::kDestination) {
+      return Error("a source's certificates came for a destination");
+    }
+    certificates = std::make_shared<const Certificates>(std::move(parsed));
+  }
   VMHOP_ASSIGN(uint16_t port, local_port(listening.get()));
   VMHOP_TRY(set_nonblocking(listening.get()));
   VMHOP_ASSIGN(auto loop, EventLoop::create());
-  return std::unique_ptr<Acceptor>(std::make_unique<PortAcceptor>(
-      std::move(loop), std::move(listening), port, std::move(key), std::move(callback), options));
+  return std::unique_ptr<Acceptor>(
+      std::make_unique<PortAcceptor>(std::move(loop), std::move(listening), port, credentials,
+                                     std::move(certificates), std::move(callback), options));
 }
 
 }  // namespace vmhop

@@ -16,17 +16,17 @@
 #include "backend/base/fd.h"
 #include "backend/base/result.h"
 #include "backend/session/byte_stream.h"
+#include "backend/session/credentials.h"
 #include "backend/session/identity.h"
-#include "backend/session/key.h"
 #include "backend/session/tcp.h"
 #include "backend/session/tls.h"
 
 namespace vmhop {
 
-// A source that has the key and wants to talk about `vm`. Whether that VM is expected here is for
-// the session to say.
+// A source that has the key and wants to talk about `vm`, or one with a certificate: its VM is
+// known by Hello alone. Whether that VM is expected here is for the session to say.
 struct AcceptedSession {
-  std::string vm;
+  std::string vm;    // empty by certificate
   std::string peer;  // its address, for messages
   std::unique_ptr<TlsStream> stream;
 };
@@ -52,11 +52,11 @@ class Acceptor {
   };
 
   // Serves `listening` (see listen_tcp()) from now on.
-  static Result<std::unique_ptr<Acceptor>> start(UniqueFd listening, Secret key, Callback callback,
-                                                 Options options);
-  static Result<std::unique_ptr<Acceptor>> start(UniqueFd listening, Secret key,
+  static Result<std::unique_ptr<Acceptor>> start(UniqueFd listening, const Credentials& credentials,
+                                                 Callback callback, Options options);
+  static Result<std::unique_ptr<Acceptor>> start(UniqueFd listening, const Credentials& credentials,
                                                  Callback callback) {
-    return start(std::move(listening), std::move(key), std::move(callback), Options());
+    return start(std::move(listening), credentials, std::move(callback), Options());
   }
   // Drops the handshakes under way and joins the thread; no callback runs afterwards.
   virtual ~Acceptor() = default;

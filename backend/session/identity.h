@@ -42,6 +42,10 @@ std::string to_identity(const SessionId& id);
 std::string to_identity(const LaneId& id);
 Result<std::variant<SessionId, LaneId>> parse_identity(std::string_view identity);
 
+// What a session by certificates names instead (as TLS's application protocol, ALPN): its VM is
+// known by Hello alone, and a stranger does not see it.
+inline constexpr std::string_view kCertificateSession = "vmhop1/session/source";
+
 // The keys that belong to them. `lane_secret` is the session's export_secret(kLaneSecretLabel).
 inline constexpr std::string_view kLaneSecretLabel = "EXPORTER vmhop lane";
 Result<Secret> session_psk(const Secret& key, const SessionId& id);

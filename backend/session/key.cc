@@ -13,29 +13,16 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
-#include <new>
 #include <vector>
 
 #include "backend/base/fd.h"
+#include "backend/session/secret_memory.h"
 
 namespace vmhop {
 namespace {
 
 constexpr std::string_view kFileHeader = "vmhop-key-1 ";
 constexpr size_t kHexSize = 2 * Secret::kSize;
-
-// Room for hundreds of secrets, and for OpenSSL's own private numbers.
-constexpr size_t kSecureHeapBytes = 64 * 1024;
-
-void* allocate_secret() {
-  // Without the permission to lock memory the heap still keeps its pages out of core dumps.
-  static const int heap = CRYPTO_secure_malloc_init(kSecureHeapBytes, 32);
-  (void)heap;
-  void* memory = OPENSSL_secure_zalloc(Secret::kSize);
-  if (memory == nullptr) memory = OPENSSL_zalloc(Secret::kSize);  // the secure heap is full
-  if (memory == nullptr) throw std::bad_alloc();
-  return memory;
-}
 
 int hex_digit(char c) {
   if (c >= '0' && c <= '9') return c - '0';
@@ -82,11 +69,10 @@ Status make_parent_directory(const std::string& path) {
 }  // namespace
 
 void Secret::Cleanser::operator()(std::byte* bytes) const {
-  // Knows by the address which heap it came from.
-  OPENSSL_secure_clear_free(bytes, kSize);
+  free_secret(bytes, kSize);
 }
 
-Secret::Secret() : bytes_(static_cast<std::byte*>(allocate_secret())) {}
+Secret::Secret() : bytes_(static_cast<std::byte*>(allocate_secret(kSize))) {}
 
 Result<Secret> Secret::random() {
   Secret secret;
@@ -215,6 +201,10 @@ Result<Secret> load_key(const std::string& path) {
 
 Status write_new_key(const std::string& path) {
   VMHOP_ASSIGN(Secret key, Secret::random());
+  return write_key(path, key);
+}
+
+Status write_key(const std::string& path, const Secret& key) {
   VMHOP_TRY(make_parent_directory(path));
   UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
   if (!fd.valid() && errno == EEXIST) {

@@ -61,5 +61,7 @@ Result<Secret> load_key(const std::string& path);
 // Writes a fresh key with mode 0600, and its parent directory with mode 0700 if there is none.
 // Never overwrites.
 Status write_new_key(const std::string& path);
+// The same for a key that there is already.
+Status write_key(const std::string& path, const Secret& key);
 
 }  // namespace vmhop

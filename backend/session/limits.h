@@ -18,6 +18,7 @@ inline constexpr uint8_t kMaxBulkLanes = 64;
 inline constexpr size_t kMaxRdmaAddresses = 32;
 inline constexpr size_t kMaxRdmaAddress = 64;  // bytes of a numeric one
 inline constexpr size_t kMaxRdmaTickets = size_t{kMaxFaultLanes} + kMaxBulkLanes;
-inline constexpr size_t kMaxKeysPerMessage = 16 * 1024;  // 448 KiB of them
+inline constexpr size_t kMaxKeysPerMessage = 16 * 1024;       // 448 KiB of them
+inline constexpr size_t kMaxChecksumsPerMessage = 64 * 1024;  // 256 KiB of them
 
 }  // namespace vmhop

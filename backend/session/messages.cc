@@ -23,13 +23,14 @@ constexpr size_t kMinRegionSize = 4 + 8 + 4;
 static_assert(kMaxExtentsPerLayout * kExtentSize + 64 < kMaxMessageBody);
 static_assert(kMaxStateBytes + 64 < kMaxMessageBody);
 static_assert(kMaxKeysPerMessage * kKeySize + 64 < kMaxMessageBody);
+static_assert(kMaxChecksumsPerMessage * sizeof(uint32_t) + 64 < kMaxMessageBody);
 
 // By type number - 1; the order of Message.
 constexpr std::array<const char*, kMessageTypes> kNames{
     "Hello",    "Layout",   "Prepare",   "ReadPoint",  "DeviceState", "Commit",
     "Released", "Welcome",  "Refuse",    "Prepared",   "ReturnPath",  "Loaded",
     "Running",  "Returned", "Progress",  "Drained",    "Ended",       "Abort",
-    "Ping",     "Pong",     "RdmaOffer", "RdmaAnswer", "MemoryKeys"};
+    "Ping",     "Pong",     "RdmaOffer", "RdmaAnswer", "MemoryKeys",  "Checksums"};
 
 template <typename E>
 constexpr std::underlying_type_t<E> code(E value) {
@@ -99,6 +100,8 @@ void put(Encoder& out, const Hello& hello) {
   out.number(hello.lane_generation);
   out.boolean(hello.resumed);
   out.boolean(hello.rdma);
+  out.boolean(hello.verify);
+  out.number(hello.bandwidth);
   out.count(hello.regions.size());
   for (const RegionInfo& region : hello.regions)
     put(out, region);
@@ -128,6 +131,8 @@ void get(Decoder& in, Hello& hello) {
   hello.lane_generation = in.number<uint64_t>("lane generation");
   hello.resumed = in.boolean("resumed");
   hello.rdma = in.boolean("RDMA");
+  hello.verify = in.boolean("verify");
+  hello.bandwidth = in.number<uint64_t>("bandwidth");
   hello.regions.resize(in.count("regions", kMaxRegions, kMinRegionSize));
   for (RegionInfo& region : hello.regions)
     get(in, region);
@@ -210,10 +215,10 @@ void get(Decoder& in, Running& running) {
 }
 
 void put(Encoder& out, const Progress& progress) {
-  for (uint64_t value :
-       {progress.pages_total, progress.pages_resident, progress.pages_faulted,
-        progress.pages_precached, progress.pages_hole, progress.bytes_read, progress.faults,
-        progress.fault_p50_ns, progress.fault_p99_ns, progress.fault_max_ns}) {
+  for (uint64_t value : {progress.pages_total, progress.pages_resident, progress.pages_faulted,
+                         progress.pages_precached, progress.pages_hole, progress.bytes_read,
+                         progress.faults, progress.fault_p50_ns, progress.fault_p99_ns,
+                         progress.fault_max_ns, progress.pages_verified, progress.pages_wrong}) {
     out.number(value);
   }
 }
@@ -221,7 +226,8 @@ void get(Decoder& in, Progress& progress) {
   for (uint64_t* value :
        {&progress.pages_total, &progress.pages_resident, &progress.pages_faulted,
         &progress.pages_precached, &progress.pages_hole, &progress.bytes_read, &progress.faults,
-        &progress.fault_p50_ns, &progress.fault_p99_ns, &progress.fault_max_ns}) {
+        &progress.fault_p50_ns, &progress.fault_p99_ns, &progress.fault_max_ns,
+        &progress.pages_verified, &progress.pages_wrong}) {
     *value = in.number<uint64_t>("progress");
   }
 }
@@ -287,6 +293,24 @@ void get(Decoder& in, MemoryKeys& keys) {
     range.length = in.number<uint64_t>("key length");
     range.address = in.number<uint64_t>("key address");
     range.key = in.number<uint32_t>("key");
+  }
+}
+
+void put(Encoder& out, const Checksums& checksums) {
+  out.number(checksums.region);
+  out.number(checksums.offset);
+  out.boolean(checksums.last);
+  out.count(checksums.pages.size());
+  out.raw(std::as_bytes(std::span(checksums.pages)));
+}
+void get(Decoder& in, Checksums& checksums) {
+  checksums.region = in.number<uint32_t>("region");
+  checksums.offset = in.number<uint64_t>("checksum offset");
+  checksums.last = in.boolean("last");
+  checksums.pages.resize(in.count("checksums", kMaxChecksumsPerMessage, sizeof(uint32_t)));
+  auto bytes = in.raw("checksums", checksums.pages.size() * sizeof(uint32_t));
+  if (!in.failed() && !bytes.empty()) {
+    std::memcpy(checksums.pages.data(), bytes.data(), bytes.size());
   }
 }
 

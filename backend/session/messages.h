@@ -19,7 +19,7 @@
 
 namespace vmhop {
 
-inline constexpr uint16_t kProtocolVersion = 2;
+inline constexpr uint16_t kProtocolVersion = 3;
 // Larger frames are refused before they are read.
 inline constexpr uint32_t kMaxMessageBody = 1 << 20;
 
@@ -68,9 +68,11 @@ struct Hello {
   uint8_t fault_lanes = 1;
   uint8_t bulk_lanes = 2;
   uint64_t lane_generation =
-      0;                 // random, in the identity of each lane that belongs to this session
-  bool resumed = false;  // the source has recorded a commit or an abort: a reconnect
-  bool rdma = false;     // the source would have its memory read by RDMA
+      0;                   // random, in the identity of each lane that belongs to this session
+  bool resumed = false;    // the source has recorded a commit or an abort: a reconnect
+  bool rdma = false;       // the source would have its memory read by RDMA
+  bool verify = false;     // it will announce checksums, and every page is to be compared with them
+  uint64_t bandwidth = 0;  // bytes a second that precaching may take; 0: no limit
   std::vector<RegionInfo> regions;
   bool operator==(const Hello&) const = default;
 };
@@ -136,6 +138,16 @@ struct MemoryKeys {
   bool operator==(const MemoryKeys&) const = default;
 };
 
+// CRC32C of consecutive pages of one region, in the order of regions and pages. Sent after the
+// commit, of what is populated; after a lost link from the beginning.
+struct Checksums {
+  uint32_t region = 0;
+  uint64_t offset = 0;  // bytes, of the first page
+  bool last = false;    // there are no more, of any region
+  std::vector<uint32_t> pages;
+  bool operator==(const Checksums&) const = default;
+};
+
 // destination → source ------------------------------------------------------------------------
 
 struct Welcome {
@@ -182,6 +194,8 @@ struct Progress {
   uint64_t fault_p50_ns = 0;
   uint64_t fault_p99_ns = 0;
   uint64_t fault_max_ns = 0;
+  uint64_t pages_verified = 0;  // of those resident, compared with the source's checksums
+  uint64_t pages_wrong = 0;     // other bytes than the source's: withheld, or seen by the guest
   bool operator==(const Progress&) const = default;
 };
 struct Drained {
@@ -220,7 +234,7 @@ struct Pong {
 using Message =
     std::variant<Hello, Layout, Prepare, ReadPoint, DeviceState, Commit, Released, Welcome, Refuse,
                  Prepared, ReturnPath, Loaded, Running, Returned, Progress, Drained, Ended, Abort,
-                 Ping, Pong, RdmaOffer, RdmaAnswer, MemoryKeys>;
+                 Ping, Pong, RdmaOffer, RdmaAnswer, MemoryKeys, Checksums>;
 
 const char* message_name(const Message& message);
 

@@ -186,4 +186,18 @@ Result<std::unique_ptr<TlsStream>> accept_tls(UniqueFd socket, PskLookup lookup,
   return run(*handshake, timeout_ms);
 }
 
+Result<std::unique_ptr<TlsStream>> connect_tls(UniqueFd socket, SharedCertificates certificates,
+                                               const std::string& host, int timeout_ms) {
+  VMHOP_ASSIGN(auto handshake,
+               TlsHandshake::client(std::move(socket), std::move(certificates), host));
+  return run(*handshake, timeout_ms);
+}
+
+Result<std::unique_ptr<TlsStream>> accept_tls(UniqueFd socket, PskLookup lookup,
+                                              SharedCertificates certificates, int timeout_ms) {
+  VMHOP_ASSIGN(auto handshake,
+               TlsHandshake::server(std::move(socket), std::move(lookup), std::move(certificates)));
+  return run(*handshake, timeout_ms);
+}
+
 }  // namespace vmhop

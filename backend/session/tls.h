@@ -1,5 +1,6 @@
-// TLS 1.3 with a pre-shared key, as a ByteStream. No certificates, no resumption, no early data:
-// both ends prove that they have the key of the identity, with a fresh Diffie-Hellman exchange.
+// TLS 1.3 as a ByteStream, by a pre-shared key: both ends prove that they have the key of the
+// identity. A session may be by certificates instead, which both ends have to present. Always with
+// a fresh Diffie-Hellman exchange, never with resumption or early data.
 #pragma once
 
 #include <cstddef>
@@ -19,6 +20,7 @@ struct ssl_st;
 
 namespace vmhop {
 
+class Certificates;
 class IoCursor;
 class SocketBio;
 
@@ -39,7 +41,7 @@ class TlsStream final : public ByteStream {
   bool has_buffered_input() const override;
   int fd() const override;
 
-  // The identity whose key both sides proved to have.
+  // The identity whose key both sides proved to have; by certificates kCertificateSession.
   const std::string& identity() const { return identity_; }
   // The cipher suite in use, for logs.
   std::string cipher() const;
@@ -81,5 +83,14 @@ using PskLookup = std::function<std::optional<Secret>(std::string_view identity)
 Result<std::unique_ptr<TlsStream>> connect_tls(UniqueFd socket, const std::string& identity,
                                                const Secret& psk, int timeout_ms);
 Result<std::unique_ptr<TlsStream>> accept_tls(UniqueFd socket, PskLookup lookup, int timeout_ms);
+
+// The same by certificates. `host` is who has to answer, unless they name another. Here, too, the
+// client has been accepted when this returns.
+using SharedCertificates = std::shared_ptr<const Certificates>;
+Result<std::unique_ptr<TlsStream>> connect_tls(UniqueFd socket, SharedCertificates certificates,
+                                               const std::string& host, int timeout_ms);
+// Takes lanes by `lookup` and sessions by certificates.
+Result<std::unique_ptr<TlsStream>> accept_tls(UniqueFd socket, PskLookup lookup,
+                                              SharedCertificates certificates, int timeout_ms);
 
 }  // namespace vmhop

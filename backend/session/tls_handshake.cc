@@ -6,7 +6,10 @@
 
 #include <array>
 
+#include "backend/session/certificate_errors.h"
+#include "backend/session/identity.h"
 #include "backend/session/socket_bio.h"
+#include "backend/session/tls_by_certificate.h"
 
 namespace vmhop {
 namespace {
@@ -36,8 +39,9 @@ SSL_CTX* make_context(const SSL_METHOD* method) {
   SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
   SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
   SSL_CTX_set_default_read_buffer_len(context, kReadBuffer);
-  // No certificate authority is trusted, so no certificate can ever be accepted by a client.
+  // No certificate authority is trusted: without Certificates no client ever accepts one.
   if (method == TLS_client_method()) SSL_CTX_set_verify(context, SSL_VERIFY_PEER, nullptr);
+  if (method == TLS_server_method()) select_certificate_sessions(context);
   return context;
 }
 
@@ -97,8 +101,8 @@ void TlsHandshake::SessionDeleter::operator()(ssl_session_st* session) const {
   SSL_SESSION_free(session);
 }
 
-TlsHandshake::TlsHandshake(std::unique_ptr<SocketBio> bio, TlsStream::SslPtr ssl)
-    : bio_(std::move(bio)), ssl_(std::move(ssl)) {}
+TlsHandshake::TlsHandshake(std::unique_ptr<SocketBio> bio, TlsStream::SslPtr ssl, Role role)
+    : bio_(std::move(bio)), ssl_(std::move(ssl)), role_(role) {}
 
 TlsHandshake::~TlsHandshake() = default;
 
@@ -118,7 +122,7 @@ Result<std::unique_ptr<TlsHandshake>> TlsHandshake::create(UniqueFd socket, Role
   if (ssl == nullptr) return Error("OpenSSL has no memory for a connection");
   BIO_up_ref(bio->bio());
   SSL_set_bio(ssl.get(), bio->bio(), bio->bio());
-  std::unique_ptr<TlsHandshake> made(new TlsHandshake(std::move(bio), std::move(ssl)));
+  std::unique_ptr<TlsHandshake> made(new TlsHandshake(std::move(bio), std::move(ssl), role));
   SSL_set_app_data(made->ssl_.get(), made.get());
   return made;
 }
@@ -134,9 +138,30 @@ Result<std::unique_ptr<TlsHandshake>> TlsHandshake::client(UniqueFd socket,
   return made;
 }
 
-Result<std::unique_ptr<TlsHandshake>> TlsHandshake::server(UniqueFd socket, PskLookup lookup) {
+Result<std::unique_ptr<TlsHandshake>> TlsHandshake::client(UniqueFd socket,
+                                                           SharedCertificates certificates,
+                                                           const std::string& host) {
+  VMHOP_ASSIGN(auto made, create(std::move(socket), Role::kClient));
+  if (certificates->files().role != SessionRole::kSource) {
+    return Error("a destination's certificates came for a source");
+  }
+  made->certificates_ = std::move(certificates);
+  const std::vector<std::string>& named = made->certificates_->files().peer_names;
+  made->peer_names_ = named.empty() ? std::vector<std::string>{host} : named;
+  VMHOP_TRY(offer_certificates(made->ssl_.get(), *made->certificates_, made->peer_names_));
+  SSL_set_connect_state(made->ssl_.get());
+  return made;
+}
+
+Result<std::unique_ptr<TlsHandshake>> TlsHandshake::server(UniqueFd socket, PskLookup lookup,
+                                                           SharedCertificates certificates) {
   VMHOP_ASSIGN(auto made, create(std::move(socket), Role::kServer));
   made->lookup_ = std::move(lookup);
+  if (certificates) {
+    made->peer_names_ = certificates->files().peer_names;
+    made->certificates_ = std::move(certificates);
+    demand_certificates(made->ssl_.get());
+  }
   SSL_set_psk_find_session_callback(made->ssl_.get(), PskCallbacks::server);
   SSL_set_accept_state(made->ssl_.get());
   return made;
@@ -160,6 +185,17 @@ int TlsHandshake::fd() const {
 }
 
 Result<short> TlsHandshake::step() {
+  if (progress_ == Progress::kHandshake) {
+    VMHOP_ASSIGN(short events, shake());
+    if (events != 0) return events;
+    bool by_certificate = SSL_session_reused(ssl_.get()) != 1;
+    progress_ = by_certificate ? Progress::kWelcome : Progress::kDone;
+  }
+  if (progress_ == Progress::kDone) return short{0};
+  return is_client() ? await_welcome() : send_welcome();
+}
+
+Result<short> TlsHandshake::shake() {
   ERR_clear_error();
   int result = SSL_do_handshake(ssl_.get());
   if (result == 1) {
@@ -175,6 +211,7 @@ Result<short> TlsHandshake::step() {
 std::unique_ptr<TlsStream> TlsHandshake::finish() {
   SSL_set_psk_use_session_callback(ssl_.get(), nullptr);
   SSL_set_psk_find_session_callback(ssl_.get(), nullptr);
+  forget_certificates(ssl_.get());
   SSL_set_app_data(ssl_.get(), nullptr);
   // From now on one system call may read many records. Not before: bytes that come right behind
   // the handshake stay in the socket, where whoever polls the stream sees them.
@@ -184,9 +221,15 @@ std::unique_ptr<TlsStream> TlsHandshake::finish() {
 }
 
 // That the handshake succeeded is not enough: it must have been this handshake.
-Status TlsHandshake::check_outcome() const {
+Status TlsHandshake::check_outcome() {
   if (SSL_version(ssl_.get()) != TLS1_3_VERSION) return older_tls();
-  if (SSL_session_reused(ssl_.get()) != 1 || identity_.empty()) {
+  bool by_key = SSL_session_reused(ssl_.get()) == 1;
+  if (certificates_ && (is_client() || !by_key)) {
+    if (by_key || !speaks_vmhop(ssl_.get())) return not_vmhop();
+    identity_ = kCertificateSession;
+    return check_certificates();
+  }
+  if (!by_key || identity_.empty()) {
     return refusedf("the other side did not prove that it has the key");
   }
   return ok_status();
@@ -200,6 +243,11 @@ Error TlsHandshake::explain(int ssl_error) const {
                    ErrorKind::kClosed);
     }
   }
+  if (rejection_) return *rejection_;
+  if (certificates_ && (is_client() || identity_.empty())) {
+    auto alert = explain_alert(ERR_GET_REASON(code), certificates_->files());
+    if (alert) return *alert;
+  }
   switch (ERR_GET_REASON(code)) {
     case SSL_R_BINDER_DOES_NOT_VERIFY:
     case SSL_R_SSLV3_ALERT_ILLEGAL_PARAMETER:  // what OpenSSL's server sends for it
@@ -207,12 +255,20 @@ Error TlsHandshake::explain(int ssl_error) const {
       return wrong_key();
     case SSL_R_SSLV3_ALERT_HANDSHAKE_FAILURE:
     case SSL_R_TLSV1_ALERT_UNKNOWN_PSK_IDENTITY:
-      return refusedf("the other side does not expect this connection ('{}')", identity_);
+      return refusedf(
+          "the other side does not expect this connection ('{}'). If it was given certificates "
+          "(--tls-creds), this side needs some, too",
+          identity_);
     case SSL_R_NO_SUITABLE_SIGNATURE_ALGORITHM:
     case SSL_R_NO_SHARED_CIPHER:
     case SSL_R_NO_SUITABLE_KEY_SHARE:
       if (unknown_identity_) return refusedf("nothing here expects the identity that it claimed");
-      return refusedf("it offered no pre-shared key, so it is no vmhop");
+      return refusedf(
+          "it offered no pre-shared key: it was given certificates (--tls-creds) and this side was "
+          "not, or it is no vmhop");
+    case SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE:
+      return refusedf(
+          "it presented no certificate, so it has none of this CA (--tls-creds), or is no vmhop");
     case SSL_R_UNSUPPORTED_PROTOCOL:
     case SSL_R_VERSION_TOO_LOW:
     case SSL_R_TLSV1_ALERT_PROTOCOL_VERSION:

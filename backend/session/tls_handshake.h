@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "backend/base/result.h"
 #include "backend/session/tls.h"
@@ -13,11 +14,20 @@ struct ssl_session_st;
 
 namespace vmhop {
 
+struct Examined;
+
 class TlsHandshake {
  public:
   static Result<std::unique_ptr<TlsHandshake>> client(UniqueFd socket, const std::string& identity,
                                                       const Secret& psk);
-  static Result<std::unique_ptr<TlsHandshake>> server(UniqueFd socket, PskLookup lookup);
+  // By certificates, and by nothing else. They have to be a source's.
+  static Result<std::unique_ptr<TlsHandshake>> client(UniqueFd socket,
+                                                      SharedCertificates certificates,
+                                                      const std::string& host);
+  // Who offers a pre-shared key has to have a good one; who offers none needs a certificate, where
+  // `certificates` are there.
+  static Result<std::unique_ptr<TlsHandshake>> server(UniqueFd socket, PskLookup lookup,
+                                                      SharedCertificates certificates = nullptr);
   TlsHandshake(const TlsHandshake&) = delete;
   TlsHandshake& operator=(const TlsHandshake&) = delete;
   ~TlsHandshake();
@@ -30,24 +40,41 @@ class TlsHandshake {
 
  private:
   friend struct PskCallbacks;
+  friend struct CertificateCallbacks;
   struct SessionDeleter {
     void operator()(ssl_session_st* session) const;
   };
   using SessionPtr = std::unique_ptr<ssl_session_st, SessionDeleter>;
   enum class Role { kClient, kServer };
 
-  TlsHandshake(std::unique_ptr<SocketBio> bio, TlsStream::SslPtr ssl);
+  // A client by certificates hears that the server has accepted its own: TLS 1.3 would let it
+  // believe so.
+  enum class Progress { kHandshake, kWelcome, kFlush, kDone };
+
+  TlsHandshake(std::unique_ptr<SocketBio> bio, TlsStream::SslPtr ssl, Role role);
   static Result<std::unique_ptr<TlsHandshake>> create(UniqueFd socket, Role role);
   static Result<SessionPtr> make_session(ssl_st* ssl, const Secret& psk);
+  Result<short> shake();
   Error explain(int ssl_error) const;
-  Status check_outcome() const;
+  Status check_outcome();
+  // What tls_by_certificate.cc does.
+  Result<short> await_welcome();
+  Result<short> send_welcome();
+  Status check_certificates() const;
+  Examined examined() const;
+  bool is_client() const { return role_ == Role::kClient; }
 
   std::unique_ptr<SocketBio> bio_;
   TlsStream::SslPtr ssl_;
+  Role role_;
+  Progress progress_ = Progress::kHandshake;
   std::string identity_;
   SessionPtr psk_;                 // client
   PskLookup lookup_;               // server
   bool unknown_identity_ = false;  // server: some identity was offered, and not welcome
+  SharedCertificates certificates_;
+  std::vector<std::string> peer_names_;  // of which the other side's certificate has to have one
+  std::optional<Error> rejection_;       // why the other side's is not accepted
 };
 
 }  // namespace vmhop

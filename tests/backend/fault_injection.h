@@ -48,6 +48,25 @@ class Gate {
   EventFd changed_;  // never drained: both changes are for good
 };
 
+// One page that arrives with a byte changed, so many times; shared by the page sources of a test.
+class Damage {
+ public:
+  Damage(PageRange page, size_t times) : page_(page), left_(times) {}
+  // Where `arrival` has the page, as offset into it; and once less from now on.
+  std::optional<uint64_t> strike(const PageArrival& arrival) {
+    const PageRange& range = arrival.range;
+    bool has_it = arrival.content == Content::kData && range.region == page_.region &&
+                  range.offset <= page_.offset && page_.offset < range.offset + range.length;
+    if (!has_it || left_ == 0) return std::nullopt;
+    --left_;
+    return page_.offset - range.offset;
+  }
+
+ private:
+  PageRange page_;
+  std::atomic<size_t> left_;
+};
+
 struct FaultScript {
   // After so many posts the next one fails, without having been passed on.
   std::optional<size_t> posts = {};
@@ -59,6 +78,7 @@ struct FaultScript {
   // Arrivals are handed out one page at a time, the latest first.
   bool splits_and_reorders = false;
   std::shared_ptr<Gate> gate = {};
+  std::shared_ptr<Damage> damage = {};
 };
 
 class FaultInjectingSource final : public PageSource {
@@ -144,6 +164,9 @@ class FaultInjectingSource final : public PageSource {
   }
 
   void keep(const PageArrival& arrival) {
+    if (auto at = script_.damage ? script_.damage->strike(arrival) : std::nullopt) {
+      target_of(arrival.range)[*at + 100] ^= std::byte{4};
+    }
     if (!script_.splits_and_reorders) {
       ready_.push_back(arrival);
       return;

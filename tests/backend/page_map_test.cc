@@ -219,6 +219,23 @@ TEST_F(PageMapFile, SaysWhatItNeedsWhenTheDiskIsFull) {
   EXPECT_FALSE(std::filesystem::exists(path_));
 }
 
+TEST_F(PageMapFile, HasRoomForChecksumsOnceItIsAskedFor) {
+  {
+    PageMap map = must(PageMap::create(kRegions, path_));
+    EXPECT_EQ(map.checksums(0), nullptr);
+    must(map.add_checksums());
+    must(map.add_checksums());
+    ASSERT_TRUE(map.region(1).claim(31));
+    EXPECT_EQ(map.checksums(1)->arrived(31, 4711), PageChecksums::Verdict::kUnknown);
+  }
+  PageMap found = must(PageMap::attach(UniqueFd(::open(path_.c_str(), O_RDWR)), kRegions));
+  ASSERT_NE(found.checksums(1), nullptr);
+  EXPECT_EQ(found.checksums(0)->pages(), 64U);
+  EXPECT_EQ(found.region(1).get(31), PageState::kReading);
+  EXPECT_EQ(found.region(0).count().absent, 64U);
+  EXPECT_EQ(found.checksums(1)->announced(31, 4711), PageChecksums::Announcement::kVerified);
+}
+
 TEST(PageMap, NamesItsStates) {
   EXPECT_STREQ(page_state_name(PageState::kFilled), "filled");
   EXPECT_STREQ(page_state_name(static_cast<PageState>(77)), "invalid");

@@ -11,6 +11,9 @@ PagerRun::PagerRun(ToyVmm& vmm, unsigned precachers, Connect connect)
       lost_.push_back(error.message());
     });
   };
+  callbacks.on_wrong_page = [this](const WrongPage& page) {
+    note([&] { fates_.push_back(page.fate); });
+  };
   callbacks.on_idle = [this] { note([this] { ++idle_reports_; }); };
   callbacks.on_broken = [this](const Error& error) { note([&] { broken_ = error.message(); }); };
   pager_ = must(Pager::start(vmm.regions(), vmm.page_map(), precachers, std::move(callbacks)));
@@ -76,6 +79,11 @@ void PagerRun::wait_for_idle() {
 size_t PagerRun::losses() {
   std::lock_guard lock(mutex_);
   return losses_;
+}
+
+std::vector<WrongPage::Fate> PagerRun::fates() {
+  std::lock_guard lock(mutex_);
+  return fates_;
 }
 
 std::string PagerRun::broken() {

@@ -51,6 +51,8 @@ class PagerRun {
   void wait_for_idle();
 
   size_t losses();
+  // What became of wrong pages, in order.
+  std::vector<WrongPage::Fate> fates();
   std::string broken();
 
  private:
@@ -71,6 +73,7 @@ class PagerRun {
   size_t losses_ = 0;
   std::deque<std::string> lost_;
   std::string broken_;
+  std::vector<WrongPage::Fate> fates_;
 
   std::unique_ptr<Pager> pager_;  // first to go: its threads report here
 };

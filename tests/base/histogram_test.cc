@@ -36,6 +36,33 @@ TEST(Histogram, TakesTheWholeRangeOfValues) {
   EXPECT_EQ(histogram.quantile_ns(1.0), static_cast<uint64_t>(nanoseconds::max().count()));
 }
 
+TEST(Histogram, ShowsItsBucketsInOrderAndWithoutTheEmptyOnes) {
+  Histogram histogram;
+  for (int value : {3, 1000, 1023, 1024, 1279, 1280})
+    histogram.record(nanoseconds(value));
+  std::vector<std::pair<uint64_t, uint64_t>> seen;
+  for (const Histogram::Bucket& bucket : histogram.buckets())
+    seen.emplace_back(bucket.upper_ns, bucket.count);
+  std::vector<std::pair<uint64_t, uint64_t>> expected = {{3, 1}, {1023, 2}, {1279, 2}, {1535, 1}};
+  EXPECT_EQ(seen, expected);
+  EXPECT_EQ(histogram.sum_ns(), 3U + 1000 + 1023 + 1024 + 1279 + 1280);
+}
+
+TEST(Histogram, HasNoBucketAcrossAPowerOfTwo) {
+  Histogram histogram;
+  for (int bits = 0; bits < 63; ++bits) {
+    histogram.record(nanoseconds((int64_t{1} << bits) - 1));
+    histogram.record(nanoseconds(int64_t{1} << bits));
+  }
+  for (int bits = 2; bits < 63; ++bits) {
+    uint64_t below = 0;
+    for (const Histogram::Bucket& bucket : histogram.buckets()) {
+      if (bucket.upper_ns < uint64_t{1} << bits) below += bucket.count;
+    }
+    EXPECT_EQ(below, 2U * static_cast<unsigned>(bits) + 1) << bits;
+  }
+}
+
 TEST(Histogram, LosesNothingUnderConcurrentRecording) {
   Histogram histogram;
   std::vector<std::thread> threads;

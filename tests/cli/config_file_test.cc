@@ -45,10 +45,12 @@ TEST_F(ConfigFile, SetsWhatTheReadmeSays) {
       "transport = rdma      # auto, rdma, tcp\n"
       "bind = node:1         # NUMA: auto, none, node:N\n"
       "rdma-odp = true       # on-demand paging instead of pinning\n"
-      "key = /tmp/some/key\n");
+      "key = /tmp/some/key\n"
+      "log-format = json\n");
   ASSERT_TRUE(defaults.ok()) << defaults.error().message();
   EXPECT_EQ(defaults->transport, (TransportPolicy{TransportChoice::kRdma, true, true, "node:1"}));
   EXPECT_EQ(defaults->key_path, "/tmp/some/key");
+  EXPECT_EQ(defaults->log_format, LogFormat::kJson);
 }
 
 TEST_F(ConfigFile, MaySayNo) {
@@ -70,13 +72,26 @@ TEST_F(ConfigFile, GivesWayToTheCommandLine) {
   auto line = parse_command_line({"relocate", "web", "there:1"}, defaults);
   auto options = std::get<RelocateOptions>(*line.command);
   EXPECT_EQ(options.transport, defaults.transport);
-  EXPECT_EQ(options.key_path, "/some/key");
+  EXPECT_EQ(options.credentials.key_path, "/some/key");
   line = parse_command_line(
       {"relocate", "web", "there:1", "--transport", "tcp", "--bind", "node:2", "--key", "/k"},
       defaults);
   options = std::get<RelocateOptions>(*line.command);
   EXPECT_EQ(options.transport, (TransportPolicy{TransportChoice::kTcp, true, false, "node:2"}));
-  EXPECT_EQ(options.key_path, "/k");
+  EXPECT_EQ(options.credentials.key_path, "/k");
+}
+
+TEST_F(ConfigFile, MayNameCertificatesThatGoBeforeTheKey) {
+  auto defaults = load("key = /some/key\ntls-creds = /some/tls\n");
+  ASSERT_TRUE(defaults.ok()) << defaults.error().message();
+  auto chosen = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), {"relocate", "web", "there:1"});
+    return std::get<RelocateOptions>(*parse_command_line(more, *defaults).command).credentials;
+  };
+  EXPECT_EQ(chosen({}).tls_creds, "/some/tls");
+  EXPECT_EQ(chosen({"--tls-creds", "/t"}).tls_creds, "/t");
+  // A key that is named now is meant.
+  EXPECT_EQ(chosen({"--key", "/k"}), (CredentialsChoice{"/k"}));
 }
 
 TEST(TransportOptions, AreReadForBothSides) {
@@ -86,10 +101,33 @@ TEST(TransportOptions, AreReadForBothSides) {
   EXPECT_EQ(receive.transport, (TransportPolicy{TransportChoice::kRdma, true, false, "auto"}));
   line = parse_command_line({"relocate", "web", "there:1", "--rdma-odp"});
   EXPECT_TRUE(std::get<RelocateOptions>(*line.command).transport.on_demand_paging);
+  EXPECT_FALSE(std::get<RelocateOptions>(*line.command).transport.verify);
+}
+
+TEST_F(ConfigFile, TurnsVerificationOnAndTheCommandLineOff) {
+  auto defaults = load("verify = true\n");
+  ASSERT_TRUE(defaults.ok()) << defaults.error().message();
+  auto verifies = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> words{"relocate", "web", "there:1"};
+    words.insert(words.end(), more.begin(), more.end());
+    return std::get<RelocateOptions>(*parse_command_line(words, *defaults).command)
+        .transport.verify;
+  };
+  EXPECT_TRUE(verifies({}));
+  EXPECT_FALSE(verifies({"--verify=false"}));
+  EXPECT_TRUE(verifies({"--verify"}));
+}
+
+TEST_F(ConfigFile, KnowsTheUnitsOfBandwidth) {
+  auto defaults = load("bandwidth = 2GiB\n");
+  ASSERT_TRUE(defaults.ok()) << defaults.error().message();
+  EXPECT_EQ(defaults->transport.bandwidth, uint64_t{2} << 30);
+  auto line = parse_command_line({"relocate", "web", "there:1", "--bandwidth", "500MB"}, *defaults);
+  EXPECT_EQ(std::get<RelocateOptions>(*line.command).transport.bandwidth, 500'000'000U);
 }
 
 TEST(TransportOptions, RefuseWhatIsNone) {
-  for (const char* option : {"--transport=pigeon", "--bind=node:x"}) {
+  for (const char* option : {"--transport=pigeon", "--bind=node:x", "--bandwidth=fast"}) {
     auto line = parse_command_line({"relocate", "web", "there:1", option});
     EXPECT_FALSE(line.command) << option;
     EXPECT_NE(line.exit_code, 0) << option;

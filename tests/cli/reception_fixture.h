@@ -24,7 +24,7 @@ class FakeReceptionHost : public ReceptionHost {
 
   std::string vm_name() const override { return "vm"; }
   std::string runtime_directory() const override { return directory_.path(); }
-  Result<UniqueFd> key() const override { return pass_key(Secret::random().value()); }
+  Result<UniqueFd> key() const override { return pass_credentials(Secret::random().value()); }
   int listening_socket() const override { return 0; }
   TransportPolicy transport() const override { return {}; }
   Result<WaitingVm> start_vm(const std::function<bool()>& /*give_up*/) override {

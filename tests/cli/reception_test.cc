@@ -103,6 +103,38 @@ TEST_F(ReceptionTest, AVmThatWasPausedStaysPaused) {
   EXPECT_EQ(qemu_.count("cont"), 0U);
 }
 
+// It may have seen them: what it would write from now on might be wrong too.
+TEST_F(ReceptionTest, AVmThatMayHaveSeenWrongBytesIsPausedOnce) {
+  std::promise<void> stopped;
+  qemu_.on("stop", [&](const json&) {
+    stopped.set_value();  // a second time is an exception
+    return json::object();
+  });
+  std::vector<std::string> events;
+  host_.on_event = [&](const std::string& event) { events.push_back(event); };
+  host_.pagers.push_back([&](Peer& peer) {
+    run(peer);
+    for (const char* which : {"one", "two"}) {
+      peer.say({{"event", "wrong_page"}, {"installed", true}, {"message", which}});
+    }
+    stopped.get_future().wait();
+    peer.say({{"event", "drained"}, {"report", json::object()}});
+  });
+  EXPECT_EQ(receive().end, ReceptionEnd::kDrained);
+  EXPECT_EQ(qemu_.count("stop"), 1U);
+  EXPECT_EQ(std::count(events.begin(), events.end(), "notice"), 2);
+}
+
+TEST_F(ReceptionTest, AVmThatWaitsForAPageThatIsWrongIsNotPaused) {
+  host_.pagers.push_back([&](Peer& peer) {
+    run(peer);
+    peer.say({{"event", "wrong_page"}, {"installed", false}, {"message", "it waits"}});
+    peer.say({{"event", "drained"}, {"report", json::object()}});
+  });
+  EXPECT_EQ(receive().end, ReceptionEnd::kDrained);
+  EXPECT_EQ(qemu_.count("stop"), 0U);
+}
+
 TEST_F(ReceptionTest, AHostThatCannotPrepareSaysWhy) {
   host_.fails_to_start = true;
   ReceptionOutcome outcome = receive();

@@ -137,7 +137,8 @@ class RelocationTest : public testing::Test {
   std::unique_ptr<Mailbox> mailbox_ = Mailbox::create().value();
   RelocationRequest request_{"there",
                              4000,
-                             pass_key(Secret::random().value()).value(),
+                             pass_credentials(Secret::random().value()).value(),
+                             {},
                              false,
                              {},
                              std::chrono::milliseconds(20'000),

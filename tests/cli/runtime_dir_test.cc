@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "cli/switch_record.h"
 #include "cli/vm_record.h"
 #include "tests/cli/temporary_directory.h"
 
@@ -110,6 +111,17 @@ TEST_F(NameClaimTest, RefusesADirectoryThatOthersMayWriteTo) {
   EXPECT_FALSE(NameClaim::take(base_, "vm").ok());
 }
 
+TEST(SwitchRecord, SaysWhereTheCredentialsAre) {
+  TemporaryDirectory directory;
+  SwitchRecord record;
+  record.found_in_qemu = nlohmann::json::object();
+  record.credentials = {"", "/etc/tls", {"host-b"}};
+  ASSERT_TRUE(write_switch_record(directory.path(), record).ok());
+  auto read = read_switch_record(directory.path());
+  ASSERT_TRUE(read.ok() && *read);
+  EXPECT_EQ((*read)->credentials, record.credentials);
+}
+
 TEST(VmRecord, ReadsBackWhatWasWritten) {
   TemporaryDirectory directory;
   VmRecord record{"vm",
@@ -123,7 +135,7 @@ TEST(VmRecord, ReadsBackWhatWasWritten) {
                   "there:4000",
                   "preload",
                   ":4000",
-                  "/etc/key",
+                  {"/etc/key", "/etc/tls", {"host-a"}},
                   {TransportChoice::kTcp, true}};
   ASSERT_TRUE(write_vm_record(directory.path(), record).ok());
   auto read = read_vm_record(directory.path());
@@ -135,7 +147,7 @@ TEST(VmRecord, ReadsBackWhatWasWritten) {
   EXPECT_EQ(read->peer, record.peer);
   EXPECT_EQ(read->front, record.front);
   EXPECT_EQ(read->listen, record.listen);
-  EXPECT_EQ(read->key_path, record.key_path);
+  EXPECT_EQ(read->credentials, record.credentials);
   EXPECT_EQ(read->transport, record.transport);
 }
 

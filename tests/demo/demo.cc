@@ -56,7 +56,8 @@ Status Demo::choose_qemu() {
 Status Demo::make_hosts() {
   auto since = Clock::now();
   display_.working("hosts", "making them");
-  VMHOP_ASSIGN(venue_, options_.transport == "rdma" ? find_kernels() : make_namespaces());
+  VMHOP_ASSIGN(venue_, options_.transport == "rdma" ? find_kernels(options_.vmhop)
+                                                    : make_namespaces(options_.vmhop));
   if (options_.ram_mib == 0) options_.ram_mib = venue_->conditions().ram_mib;
   VMHOP_ASSIGN(source_, venue_->host("source"));
   VMHOP_ASSIGN(destination_, venue_->host("destination"));
@@ -72,7 +73,10 @@ lab::Deadline Demo::within(Clock::duration span) const {
 
 Status Demo::start_guest() {
   display_.working("guest", "looking for its image");
-  VMHOP_ASSIGN(image_, lab::find_guest_image(VMHOP_LAB_SOURCES, venue_->directory()));
+  image_ = options_.image;
+  if (image_.empty()) {
+    VMHOP_ASSIGN(image_, lab::find_guest_image(VMHOP_LAB_SOURCES, venue_->directory()));
+  }
   auto since = Clock::now();
   display_.working("guest", "booting Linux");
   VMHOP_ASSIGN(console_, lab::GuestConsole::create());

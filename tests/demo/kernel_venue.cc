@@ -38,11 +38,12 @@ Conditions kernels() {
 class KernelVenue final : public Venue {
  public:
   KernelVenue(lab::UmlHost source, lab::UmlHost destination, lab::Namespace client,
-              std::string directory)
+              std::string directory, std::string vmhop)
       : source_(std::move(source)),
         destination_(std::move(destination)),
         client_(std::move(client)),
         directory_(std::move(directory)),
+        vmhop_(std::move(vmhop)),
         conditions_(kernels()) {}
   ~KernelVenue() override {
     std::error_code ignored;
@@ -53,7 +54,7 @@ class KernelVenue final : public Venue {
   const std::string& directory() const override { return directory_; }
   Result<lab::VmhopHost> host(const std::string& name) const override {
     return lab::VmhopHost::create(name == source_.name() ? source_ : destination_, directory_,
-                                  VMHOP_LAB_PROGRAM);
+                                  vmhop_);
   }
   const lab::Namespace& client() const override { return client_; }
   Result<lab::SharedDisk> make_disk() const override {
@@ -72,12 +73,13 @@ class KernelVenue final : public Venue {
   lab::UmlHost destination_;
   lab::Namespace client_;
   std::string directory_;
+  std::string vmhop_;
   Conditions conditions_;
 };
 
 }  // namespace
 
-Result<std::unique_ptr<Venue>> find_kernels() {
+Result<std::unique_ptr<Venue>> find_kernels(const std::string& vmhop) {
   VMHOP_ASSIGN(lab::UmlHost source, lab::UmlHost::find("source"));
   VMHOP_ASSIGN(lab::UmlHost destination, lab::UmlHost::find("destination"));
   VMHOP_ASSIGN(lab::Namespace client, lab::Namespace::current());
@@ -86,7 +88,7 @@ Result<std::unique_ptr<Venue>> find_kernels() {
     return Error::from_errno("mkdtemp " + directory, errno);
   }
   return std::unique_ptr<Venue>(new KernelVenue(std::move(source), std::move(destination),
-                                                std::move(client), std::move(directory)));
+                                                std::move(client), std::move(directory), vmhop));
 }
 
 }  // namespace vmhop::demo

@@ -6,7 +6,8 @@ namespace {
 
 class NamespaceVenue final : public Venue {
  public:
-  explicit NamespaceVenue(std::unique_ptr<lab::Network> network) : network_(std::move(network)) {
+  NamespaceVenue(std::unique_ptr<lab::Network> network, std::string vmhop)
+      : network_(std::move(network)), vmhop_(std::move(vmhop)) {
     conditions_.description = "source, destination and client on one switch";
     conditions_.tap = lab::Network::kTap;
     conditions_.client_interface = lab::Network::kClientInterface;
@@ -15,7 +16,7 @@ class NamespaceVenue final : public Venue {
   const Conditions& conditions() const override { return conditions_; }
   const std::string& directory() const override { return network_->directory(); }
   Result<lab::VmhopHost> host(const std::string& name) const override {
-    return lab::VmhopHost::create(*network_, name, VMHOP_LAB_PROGRAM);
+    return lab::VmhopHost::create(*network_, name, vmhop_);
   }
   const lab::Namespace& client() const override { return network_->client(); }
   Result<lab::SharedDisk> make_disk() const override {
@@ -32,14 +33,15 @@ class NamespaceVenue final : public Venue {
 
  private:
   std::unique_ptr<lab::Network> network_;
+  std::string vmhop_;
   Conditions conditions_;
 };
 
 }  // namespace
 
-Result<std::unique_ptr<Venue>> make_namespaces() {
+Result<std::unique_ptr<Venue>> make_namespaces(const std::string& vmhop) {
   VMHOP_ASSIGN(std::unique_ptr<lab::Network> network, lab::Network::create());
-  return std::unique_ptr<Venue>(new NamespaceVenue(std::move(network)));
+  return std::unique_ptr<Venue>(new NamespaceVenue(std::move(network), vmhop));
 }
 
 }  // namespace vmhop::demo

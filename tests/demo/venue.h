@@ -45,10 +45,10 @@ class Venue {
   virtual Status nothing_runs_on(const lab::VmhopHost& host) const = 0;
 };
 
-// Network namespaces on this kernel. Pages travel by TCP.
-Result<std::unique_ptr<Venue>> make_namespaces();
+// Network namespaces on this kernel. Pages travel by TCP. `vmhop` is the program on the hosts.
+Result<std::unique_ptr<Venue>> make_namespaces(const std::string& vmhop);
 
 // The two kernels that ci/rxe-lab --hosts 2 has booted. Pages travel by RDMA.
-Result<std::unique_ptr<Venue>> find_kernels();
+Result<std::unique_ptr<Venue>> find_kernels(const std::string& vmhop);
 
 }  // namespace vmhop::demo

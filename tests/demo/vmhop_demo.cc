@@ -44,6 +44,10 @@ int demo_main(int argc, char** argv) {
       ->check(CLI::IsMember({"auto", "object", "preload"}))
       ->capture_default_str();
   app.add_option("--qemu", options.qemu, "The QEMU to run the guest in");
+  app.add_option("--vmhop", options.vmhop, "The vmhop to show [the one that was built here]")
+      ->check(CLI::ExistingFile);
+  app.add_option("--image", options.image, "What ci/guest-image made, where it cannot be made")
+      ->check(CLI::ExistingDirectory);
   app.add_option("--ram", options.ram_mib, "The guest's RAM in MiB [512, by RDMA 256]")
       ->check(CLI::Range(256, 65536));
   app.add_flag("--plain-data", options.plain_data, "Memory travels unencrypted");

@@ -57,6 +57,19 @@ TEST_F(Baremetal, HopsOverPlainLanes) {
   EXPECT_OK(runs_at_destination());
 }
 
+// However slow the machine is, it takes at least as long as that rate allows.
+TEST_F(Baremetal, HopsWithNoMoreBandwidthThanItMayTake) {
+  guest_.arguments = "mib=64";
+  ASSERT_OK(boot());
+  ASSERT_OK(await());
+  ASSERT_VALUE(Finished finished, relocate({"--bandwidth", "32MB"}));
+  ASSERT_TRUE(finished.status.clean()) << finished.describe();
+  nlohmann::json report = finished.json();
+  auto precached = static_cast<double>(number_of(report, "pages_precached") * 4096);
+  EXPECT_GE(report["drained_ms"].get<double>(), 0.9 * precached / 32e3) << finished.describe();
+  EXPECT_OK(runs_at_destination());
+}
+
 TEST_F(Baremetal, ReportsWhatItDid) {
   guest_.arguments = "mib=64";
   ASSERT_OK(boot());

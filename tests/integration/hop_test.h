@@ -73,6 +73,9 @@ class HopTest : public testing::Test {
   std::optional<QmpClient> source_monitor_;
   std::optional<QmpClient> destination_monitor_;
   unsigned attempts_ = 0;
+  // For every await() and start_relocation().
+  std::vector<std::string> destination_options_;
+  std::vector<std::string> source_options_;
 };
 
 // How often a text has another one in it.

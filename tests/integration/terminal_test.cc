@@ -46,6 +46,7 @@ void AtATerminal::SetUp() {
   HopTest::SetUp();
   if (HasFatalFailure()) return;
   ASSERT_VALUE(terminal_, Terminal::open());
+  source_->set_environment("TERM", "xterm");
   ASSERT_OK(boot());
 }
 
@@ -110,6 +111,49 @@ TEST_F(AtATerminal, AWatchedStatusIsDrawnAgainUntilCtrlC) {
   press_ctrl_c();
   expect_end(kExitDone);
   EXPECT_EQ(count_of(shown_, "running"), count_of(shown_, kScreen)) << shown_;
+}
+
+TEST_F(AtATerminal, AWatchedStatusFollowsTheSizeOfItsWindow) {
+  constexpr std::string_view kScreen = "\x1b[H\x1b[J";
+  ASSERT_OK(terminal_->resize(100, 30));
+  start({"status", kVm, "--watch"});
+  ASSERT_OK(
+      terminal_->wait_for([](auto shown) { return contains(shown, " MiB\r\n"); }, within(60s)));
+  ASSERT_OK(terminal_->resize(19, 30));
+  // Its name takes 17 columns.
+  std::string narrow = fmt::format("{}vm               ru\r\n", kScreen);
+  ASSERT_OK(terminal_->wait_for([&](auto shown) { return contains(shown, narrow); }, within(60s)));
+  press_ctrl_c();
+  expect_end(kExitDone);
+}
+
+TEST_F(AtATerminal, ThatTakesNoOrdersAWatchedStatusIsPrintedAgain) {
+  source_->set_environment("TERM", "dumb");
+  start({"status", "--watch"});
+  ASSERT_OK(
+      terminal_->wait_for([](auto shown) { return count_of(shown, "NAME ") >= 2; }, within(60s)));
+  press_ctrl_c();
+  ASSERT_VALUE(ExitStatus ended, command_->wait(within(60s)));
+  EXPECT_TRUE(ended.clean());
+  ASSERT_VALUE(shown_, terminal_->shown());
+  EXPECT_FALSE(contains(shown_, "\x1b")) << shown_;
+}
+
+TEST_F(AtATerminal, AWatchedStatusHasBarsWhileMemoryIsOnItsWay) {
+  ASSERT_OK(await());
+  ASSERT_OK(slow_down());
+  ASSERT_VALUE(relocating_, start_relocation());
+  ASSERT_OK(terminal_->resize(100, 30));
+  start({"status", kVm, "--watch"});
+  ASSERT_OK(terminal_->wait_for(
+      [](auto shown) { return contains(shown, "·") && contains(shown, "  blackout  "); },
+      within(60s)));
+  press_ctrl_c();
+  expect_end(kExitDone);
+  for (const char* part : {"  resident  ", "  rate  ", "  faults  ", " to go"})
+    EXPECT_TRUE(contains(shown_, part)) << part << shown_;
+  ASSERT_OK(speed_up());
+  EXPECT_OK(runs_at_destination());
 }
 
 TEST_F(AtATerminal, AWatchedStatusEndsWithItsVm) {

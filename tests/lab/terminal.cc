@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>  // NOLINT(modernize-deprecated-headers): POSIX terminals, not C's
+#include <sys/ioctl.h>
 #include <termios.h>
 
 #include <array>
@@ -38,6 +39,14 @@ Result<std::unique_ptr<Terminal>> Terminal::open() {
 
 Status Terminal::type(std::string_view keys) const {
   return write_all(person_end_.get(), std::as_bytes(std::span(keys)));
+}
+
+Status Terminal::resize(unsigned short columns, unsigned short rows) const {
+  winsize size{rows, columns, 0, 0};
+  if (::ioctl(person_end_.get(), TIOCSWINSZ, &size) != 0) {
+    return Error::from_errno("resizing a terminal", errno);
+  }
+  return ok_status();
 }
 
 Status Terminal::read_what_is_there() {

@@ -25,6 +25,9 @@ class Terminal {
   // As from the keyboard: the kernel makes a signal of Ctrl-C.
   Status type(std::string_view keys) const;
 
+  // As when a person drags the window's corner.
+  Status resize(unsigned short columns, unsigned short rows) const;
+
   // Waits until `seen`, given all that was shown so far, is true.
   using Seen = std::function<bool(std::string_view)>;
   Status wait_for(const Seen& seen, Deadline deadline);

@@ -94,7 +94,9 @@ Result<Process> VmhopHost::start_on(const Terminal& terminal,
 }
 
 std::vector<std::string> VmhopHost::with_key(std::vector<std::string> options) const {
-  bool named = std::find(options.begin(), options.end(), "--key") != options.end();
+  bool named = std::any_of(options.begin(), options.end(), [](const std::string& option) {
+    return option == "--key" || option == "--tls-creds";
+  });
   if (!named) append(options, {"--key", key_});
   return options;
 }

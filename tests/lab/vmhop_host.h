@@ -59,7 +59,7 @@ class VmhopHost {
   Result<Process> run(const std::string& vm, const std::vector<std::string>& qemu,
                       const std::vector<std::string>& options = {}) const;
   // Starts receiving, and waits until somebody can connect. (Receiving and relocating with the
-  // hosts' key, unless `options` name another.)
+  // hosts' key, unless `options` name another, or certificates.)
   Result<Process> receive(const std::string& vm, const std::vector<std::string>& qemu,
                           const std::vector<std::string>& options = {}) const;
   // ... without waiting: for what is to be refused.

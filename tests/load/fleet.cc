@@ -171,7 +171,8 @@ std::vector<std::string> Fleet::strays() const {
       bool here = std::any_of(vms_.begin(), vms_.end(), [&](const Vm& vm) {
         return vm.host == host && vm.name == entry.path().filename();
       });
-      if (!here) found.push_back(entry.path().string());
+      bool report = entry.path().filename() == ".relocations";
+      if (!here && !report) found.push_back(entry.path().string());
     }
   }
   return found;

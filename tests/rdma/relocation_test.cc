@@ -127,11 +127,15 @@ TEST_F(HostsRelocate, AVmThereAndBackByRdmaWithItsMemoryWhole) {
   ASSERT_NO_FATAL_FAILURE(
       hop(*source_, *destination_, {"--rdma-trusted", "--transport", "rdma"}, report));
   EXPECT_EQ(report.value("transport", ""), "rdma") << report;
+  EXPECT_EQ(report.value("pages_verified", -1), 0) << report;
   EXPECT_GT(report.value("registered_bytes", 0), 0) << report;
   ASSERT_NO_FATAL_FAILURE(expect_passes());
 
-  ASSERT_NO_FATAL_FAILURE(hop(*destination_, *source_, {"--rdma-trusted"}, report));
+  ASSERT_NO_FATAL_FAILURE(hop(*destination_, *source_, {"--rdma-trusted", "--verify"}, report));
   EXPECT_EQ(report.value("transport", ""), "rdma") << report;  // auto takes it
+  EXPECT_GE(report.value("pages_verified", 0),
+            report.value("pages_faulted", 0) + report.value("pages_precached", 0))
+      << report;
   ASSERT_NO_FATAL_FAILURE(expect_passes());
 }
 

@@ -71,6 +71,8 @@ class MessageSampler {
     hello.lane_generation = random_();
     hello.resumed = below(2) == 1;
     hello.rdma = below(2) == 1;
+    hello.verify = below(2) == 1;
+    hello.bandwidth = random_();
     for (uint64_t i = below(5); i > 0; --i) {
       uint32_t page_size = 1U << (12 + below(10));
       hello.regions.push_back(
@@ -121,11 +123,18 @@ class MessageSampler {
     for (uint64_t i = below(50); i > 0; --i)
       keys.ranges.push_back({random_(), random_(), random_(), static_cast<uint32_t>(random_())});
   }
+  void fill(Checksums& checksums) {
+    checksums.region = static_cast<uint32_t>(random_());
+    checksums.offset = random_();
+    checksums.last = below(2) == 1;
+    for (uint64_t i = below(500); i > 0; --i)
+      checksums.pages.push_back(static_cast<uint32_t>(random_()));
+  }
   void fill(Running& running) { running.after_commit_ns = random_(); }
   void fill(Drained& drained) { drained.after_running_ns = random_(); }
   void fill(Progress& progress) {
-    progress = {random_(), random_(), random_(), random_(), random_(),
-                random_(), random_(), random_(), random_(), random_()};
+    progress = {random_(), random_(), random_(), random_(), random_(), random_(),
+                random_(), random_(), random_(), random_(), random_(), random_()};
   }
   template <typename T>
   void fill(T& message) {

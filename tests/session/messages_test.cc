@@ -116,8 +116,8 @@ TEST(Messages, AboveTheLimitAreRefusedByTheirHeader) {
 TEST(Messages, OfAnotherVersionNameBothVersionsAndTheRemedy) {
   for (const Message& message : {Message(a_hello()), Message(Welcome{})}) {
     std::string reason = refusal(patched(message, 0, kProtocolVersion + 1));
-    EXPECT_THAT(reason, HasSubstr("version 3"));
-    EXPECT_THAT(reason, HasSubstr("version 2"));
+    EXPECT_THAT(reason, HasSubstr(fmt::format("version {}", kProtocolVersion + 1)));
+    EXPECT_THAT(reason, HasSubstr(fmt::format("version {}", kProtocolVersion)));
     EXPECT_THAT(reason, HasSubstr("Install the same vmhop"));
   }
 }

@@ -1,0 +1,44 @@
+// An ssh server on one of the lab's hosts, with keys and a configuration of its own.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "backend/base/result.h"
+#include "tests/lab/process.h"
+#include "tests/lab/vmhop_host.h"
+
+namespace vmhop::lab {
+
+class SshServer {
+ public:
+  // What is started by it finds the host's VMs, as if it had been started by VmhopHost.
+  static Result<std::unique_ptr<SshServer>> start(const Network& network, const VmhopHost& host);
+  SshServer(const SshServer&) = delete;
+  SshServer& operator=(const SshServer&) = delete;
+  ~SshServer();
+
+  // "ssh://root@ADDRESS:PORT"
+  const std::string& url() const { return url_; }
+  // How ssh is called to be let in, and to be refused.
+  std::string client() const { return client_ + " -i " + directory_ + "/user-key"; }
+  std::string stranger() const { return client_ + " -o IdentityAgent=none -i /dev/null"; }
+
+  // It, and the sessions that it has.
+  Status stop();
+
+ private:
+  explicit SshServer(std::string directory) : directory_(std::move(directory)) {}
+  Status make_keys(const std::string& address) const;
+  Status configure(const VmhopHost& host, const std::string& address) const;
+
+  std::string directory_;
+  std::string url_;
+  std::string client_;
+  const Namespace* where_ = nullptr;
+  bool made_run_directory_ = false;
+  std::optional<Process> server_;
+};
+
+}  // namespace vmhop::lab
