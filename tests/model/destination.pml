@@ -1,0 +1,199 @@
+/* The destination: the pager and its supervisor. Part of commit.pml. */
+
+/* The pager ------------------------------------------------------------------------------------ */
+
+inline pager_tells(event) {
+  if
+  :: pager_supervised -> from_pager ! event
+  :: else -> skip
+  fi
+}
+
+inline pager_leaves() {
+  pager_up = false;
+  destination_linked = false;
+  broken = true;
+  forget(to_pager, seen)
+}
+
+inline pager_aborts() { /* on_abort() */
+  pager_tells(aborted);
+  say(to_source, Abort);
+  /* what is in the socket still arrives */
+  pager_up = false;
+  forget(to_pager, seen)
+}
+
+proctype Pager() {
+  mtype message, seen;
+  do
+  :: atomic { pager_up && destination_linked && nempty(to_destination) && nfull(to_source) ->
+       to_destination ? message;
+       if
+       :: message == Prepare -> pager_tells(prepare)
+       :: message == Commit && destination_state == kLoaded ->
+          destination_state = kCommitted;
+          pager_tells(commit)
+       :: message == Commit && destination_state == kDrained -> say(to_source, Drained)
+       :: message == Commit && destination_state == kEnded -> say(to_source, Ended)
+       :: message == Commit && destination_state == kReturned -> say(to_source, Returned)
+       :: message == Abort && (destination_state == kPreparing || destination_state == kLoaded ||
+                               destination_state == kReturned) -> pager_aborts()
+       :: message == Abort && (destination_state == kCommitted || destination_state == kDrained) ->
+          assert(false) /* never after the commit */
+       :: message == Released -> pager_tells(released); pager_leaves()
+       :: else -> skip
+       fi }
+  :: atomic { pager_up && nempty(to_pager) && nfull(to_source) ->
+       to_pager ? message;
+       if
+       :: message == prepared -> say(to_source, Prepared)
+       :: message == loaded && destination_state == kPreparing ->
+          destination_state = kLoaded;
+          say(to_source, Loaded)
+       :: message == load_failed && destination_state == kPreparing -> pager_aborts()
+       :: message == running && destination_state == kCommitted -> say(to_source, Running)
+       :: message == returned ->
+          destination_state = kReturned;
+          say(to_source, Returned)
+       :: message == ended && destination_state == kCommitted ->
+          destination_state = kEnded;
+          say(to_source, Ended)
+       :: else -> skip
+       fi }
+  :: atomic { pager_up && destination_linked && broken && empty(to_destination) ->
+       destination_linked = false;
+       if
+       :: destination_state == kPreparing -> pager_aborts()
+       :: else -> skip
+       fi }
+  :: atomic { pager_up && destination_linked && broken && nempty(to_destination) ->
+       forget(to_destination, seen) }
+  :: atomic { pager_up && pager_supervised && !destination_supervised && empty(to_pager) ->
+       pager_supervised = false;
+       if
+       :: destination_state == kPreparing -> pager_aborts()
+       :: else -> skip
+       fi }
+  :: atomic { pager_up && destination_linked && !broken && exporter_up && !lost &&
+              destination_state == kCommitted && destination_runs && stage == kRunning &&
+              nfull(to_source) && nfull(from_pager) ->
+       whole = true;
+       destination_state = kDrained;
+       say(to_source, Drained);
+       pager_tells(drained) }
+  od
+}
+
+/* The destination's supervisor ------------------------------------------------------------------ */
+
+inline gives_back() { /* Reception::give_back(): killed first, then said */
+  destination_qemu = gone;
+  stage = kGivenBack;
+  if
+  :: pager_up -> to_pager ! returned
+  :: else -> skip
+  fi
+}
+
+proctype DestinationSupervisor() {
+  mtype event, seen;
+  do
+  :: atomic { destination_supervised && nempty(from_pager) && nfull(to_pager) ->
+       from_pager ? event;
+       if
+       :: event == prepare && stage == kLoading -> to_pager ! prepared
+       :: event == commit && stage == kLoaded ->
+          stage = kResuming
+       :: event == commit && stage == kRunning && pager_up -> to_pager ! running
+       :: event == commit && stage == kGivenBack && pager_up -> to_pager ! returned
+       :: event == commit && stage == kEnded && pager_up -> to_pager ! ended
+       :: event == aborted ->
+          assert(!destination_runs);
+          destination_qemu = gone; stage = kAborted
+       :: else -> skip
+       fi }
+  /* QEMU says that it has loaded the device state: never before the read point's device state. */
+  :: atomic { destination_supervised && stage == kLoading && destination_qemu == inmigrate &&
+              pager_up && nfull(to_pager) &&
+              (source_qemu == postmigrate || source_qemu == pre_switchover) ->
+       destination_qemu = paused; stage = kLoaded; to_pager ! loaded }
+  :: atomic { destination_supervised && stage == kLoading && destination_qemu == inmigrate &&
+              pager_up && nfull(to_pager) && crashes < CRASHES ->
+       crashes++; destination_qemu = gone; stage = kGivenBack; to_pager ! load_failed }
+  /* cont: it works, or it proves that it did not run. */
+  :: atomic { destination_supervised && stage == kResuming && destination_qemu == paused &&
+              nfull(to_pager) ->
+       destination_qemu = executing; never_two(); stage = kRunning;
+       if
+       :: pager_up -> to_pager ! running
+       :: else -> skip
+       fi }
+  :: atomic { destination_supervised && stage == kResuming && destination_qemu == paused &&
+              crashes < CRASHES && nfull(to_pager) -> crashes++; gives_back() }
+  /* An operator drops what is in doubt. */
+  :: atomic { destination_supervised && stage == kLoaded && destination_state == kLoaded &&
+              crashes < CRASHES && nfull(to_pager) -> crashes++; gives_back() }
+  /* The guest powers off. */
+  :: atomic { destination_supervised && stage == kRunning && destination_runs && !whole &&
+              crashes < CRASHES && nfull(to_pager) ->
+       crashes++; destination_qemu = gone; over = true; stage = kEnded;
+       if
+       :: pager_up -> to_pager ! ended
+       :: else -> skip
+       fi }
+  /* The pager died: before the device state is loaded that is the end, then it is started again. */
+  :: atomic { destination_supervised && !pager_up && empty(from_pager) && stage == kLoading ->
+       destination_qemu = gone; stage = kAborted }
+  :: atomic { destination_supervised && !pager_up && empty(from_pager) && !whole &&
+              (stage == kLoaded || stage == kResuming || stage == kRunning || stage == kGivenBack ||
+               (stage == kEnded && over)) &&
+              source_state != kReleased && source_state != kReturned ->
+       pager_up = true; pager_supervised = true; destination_linked = false; broken = true;
+       forget(to_pager, seen);
+       /* remind_pager(), and repeat_news() */
+       if
+       :: stage == kLoaded -> to_pager ! loaded
+       :: stage == kRunning -> to_pager ! running
+       :: stage == kGivenBack -> to_pager ! returned
+       :: stage == kEnded -> to_pager ! ended
+       :: else -> skip
+       fi;
+       if
+       :: destination_state == kCommitted -> from_pager ! commit
+       :: else -> skip
+       fi }
+  /* `vmhop recover`: the page map says how far it was, QEMU whether it runs. */
+  :: atomic { !destination_supervised ->
+       forget(from_pager, seen);
+       if
+       :: pager_up -> pager_up = false; destination_linked = false; broken = true;
+          forget(to_pager, seen)
+       :: else -> skip
+       fi;
+       destination_supervised = true;
+       if
+       :: destination_state == kPreparing || stage == kAborted ->
+          assert(!destination_runs);
+          destination_qemu = gone; stage = kAborted
+       :: destination_state == kLoaded && stage != kAborted ->
+          if
+          :: destination_qemu == gone -> stage = kGivenBack
+          :: else -> stage = kLoaded
+          fi
+       :: destination_state == kCommitted ->
+          if
+          :: destination_runs -> stage = kRunning
+          :: destination_qemu == paused -> stage = kResuming
+          :: destination_qemu == gone && over -> stage = kEnded
+          /* (There is nothing to recover then. It comes to the same: an operator sees that it never
+           * ran here, and says so at the source.) */
+          :: destination_qemu == gone && !over -> stage = kGivenBack
+          :: else -> assert(false)
+          fi
+       :: destination_state == kReturned -> stage = kGivenBack
+       :: destination_state == kEnded -> stage = kEnded
+       :: destination_state == kDrained -> stage = kRunning
+       fi }
+  od
+}

@@ -1,0 +1,294 @@
+/* The source: the exporter, its supervisor, and QEMU. Part of commit.pml. */
+
+/* The exporter -------------------------------------------------------------------------------- */
+
+inline exporter_tells(event) {
+  if
+  :: exporter_supervised -> from_exporter ! event
+  :: else -> skip
+  fi
+}
+
+inline exporter_fails() { /* SourceRelocation::fail() */
+  source_state = kAborted;
+  exporter_tells(failed);
+  if
+  :: source_linked -> say(to_destination, Abort)
+  :: else -> skip
+  fi
+}
+
+inline exporter_decides() { /* decide_when_ready() */
+  if
+#ifdef WITHOUT_SOURCE_COMPLETED
+  :: source_state == kReadPoint && heard_loaded && source_linked ->
+#else
+  :: source_state == kReadPoint && heard_loaded && heard_completed && source_linked ->
+#endif
+#ifndef WITHOUT_RECORD_FIRST
+     record = true;
+     recorded_outcome = kCommitted;
+#endif
+     source_state = kCommitted;
+     say(to_destination, Commit);
+     exporter_tells(committed)
+  :: else -> skip
+  fi
+}
+
+inline exporter_leaves() {
+  exporter_up = false;
+  forget(to_exporter, seen)
+}
+
+proctype Exporter() {
+  mtype message, seen;
+  do
+  /* The loop serves its supervisor first: a read point overtakes what comes after it. */
+  :: atomic { exporter_up && nempty(to_exporter) ->
+       to_exporter ? message;
+       if
+       :: message == read_point && source_state == kPrepared ->
+          source_state = kReadPoint;
+          say(to_destination, ReadPoint)
+       :: message == source_completed -> heard_completed = true; exporter_decides()
+       :: message == abort && before_commit -> exporter_fails()
+       :: else -> skip
+       fi }
+  :: atomic { exporter_up && empty(to_exporter) && exporter_supervised && !source_supervised ->
+       exporter_supervised = false;
+       if
+       :: before_commit -> exporter_fails()
+       :: else -> skip
+       fi }
+  :: atomic { exporter_up && source_linked && nempty(to_source) ->
+       to_source ? message;
+       if
+       :: message == Prepared && source_state == kPreparing ->
+          source_state = kPrepared;
+          exporter_tells(prepared)
+       :: message == Loaded -> heard_loaded = true; exporter_decides()
+       :: message == Running && source_state == kCommitted -> exporter_tells(running)
+       :: message == Returned && before_commit -> exporter_fails()
+       :: message == Returned && source_state == kCommitted ->
+          recorded_outcome = kReturned;
+          source_state = kReturned;
+          exporter_tells(returned);
+          say(to_destination, Released);
+          exporter_leaves()
+       :: (message == Drained || message == Ended) && source_state == kCommitted ->
+          /* release(): the record stays and says so, since a QEMU may be frozen here still */
+          assert(whole || over);
+#ifdef WITHOUT_OUTCOME
+          record = false;
+#endif
+          recorded_outcome = kReleased;
+          source_state = kReleased;
+          exporter_tells(drained);
+          say(to_destination, Released);
+          exporter_leaves()
+       :: message == Abort && source_state == kAborted -> exporter_leaves()
+       :: message == Abort && before_commit -> exporter_fails()
+       :: else -> skip
+       fi }
+  :: atomic { exporter_up && source_linked && broken ->
+       source_linked = false;
+       forget(to_source, seen);
+       if
+       :: before_commit -> exporter_fails()
+       :: else -> skip
+       fi }
+  /* Dials again: only what was decided is worth it. */
+  :: atomic { exporter_up && !source_linked && !destination_linked && pager_up &&
+              (source_state == kCommitted || source_state == kAborted) ->
+       forget(to_source, seen);
+       forget(to_destination, seen);
+       broken = false;
+       source_linked = true;
+       destination_linked = true;
+       /* repeat_outcome() */
+       if
+       :: destination_state == kLoaded -> to_source ! Loaded
+       :: destination_state == kCommitted && stage == kRunning -> to_source ! Running
+       :: destination_state == kDrained -> to_source ! Drained
+       :: destination_state == kEnded -> to_source ! Ended
+       :: destination_state == kReturned -> to_source ! Returned
+       :: else -> skip
+       fi;
+       if
+       :: source_state == kCommitted -> to_destination ! Commit
+       :: source_state == kAborted -> to_destination ! Abort
+       fi }
+  /* Nobody is there who knows of it (the destination aborted, and is gone): refused. */
+  :: atomic { exporter_up && source_state == kAborted && !pager_up && destination_qemu == gone &&
+              !destination_supervised -> exporter_leaves() }
+  :: atomic { exporter_up && source_state == kAborted && stage == kAborted -> exporter_leaves() }
+  od
+}
+
+/* The source's supervisor ---------------------------------------------------------------------- */
+
+inline resumes_at_source() {
+  /* Relocation::roll_back(): nothing can commit any more. */
+  assert(!record || recorded_outcome == kReturned);
+  record = false;
+  migrating = false;
+  if
+  :: source_qemu != gone -> source_qemu = executing; never_two()
+  :: else -> skip
+  fi
+}
+
+proctype SourceSupervisor() {
+  mtype event, seen;
+  bool gave_up;
+begin:
+  gave_up = false;
+  /* prepare(), stop_vm() */
+  if
+  :: atomic { nempty(from_exporter) && source_supervised ->
+       from_exporter ? event;
+       if
+       :: event == prepared -> migrating = true; source_qemu = pre_switchover
+       :: else -> gave_up = true
+       fi }
+  :: atomic { empty(from_exporter) && !exporter_up && source_supervised -> gave_up = true }
+  :: !source_supervised -> goto crashed
+  fi;
+  if
+  :: gave_up -> goto settle
+  :: else -> skip
+  fi;
+  /* hand_over() */
+  if
+  :: atomic { source_supervised && exporter_up -> to_exporter ! read_point }
+  :: atomic { source_supervised && !exporter_up -> goto settle }
+  :: !source_supervised -> goto crashed
+  fi;
+  if
+  :: atomic { source_supervised && source_qemu == pre_switchover ->
+       source_qemu = postmigrate; migrating = false }
+  :: atomic { source_supervised && source_qemu == executing -> goto settle } /* it failed, and resumed */
+  :: source_supervised -> goto settle                                  /* a timeout, a user's abort */
+  :: !source_supervised -> goto crashed
+  fi;
+  if
+  :: atomic { source_supervised && exporter_up -> to_exporter ! source_completed }
+  :: atomic { source_supervised && !exporter_up -> goto settle }
+  :: !source_supervised -> goto crashed
+  fi;
+  if
+  :: atomic { source_supervised && nempty(from_exporter) ->
+       from_exporter ? event;
+       if
+       :: event == committed -> goto follow
+       :: else -> goto settle
+       fi }
+  :: atomic { source_supervised && empty(from_exporter) && !exporter_up -> goto settle }
+  :: source_supervised -> goto settle /* a timeout */
+  :: !source_supervised -> goto crashed
+  fi;
+
+settle: /* settle_whether_committed(): the exporter's word, or its record once it is reaped */
+  if
+  :: atomic { source_supervised && exporter_up && nfull(to_exporter) -> to_exporter ! abort }
+  :: atomic { source_supervised && !exporter_up -> skip }
+  :: !source_supervised -> goto crashed
+  fi;
+  do
+  :: atomic { source_supervised && nempty(from_exporter) ->
+       from_exporter ? event;
+       if
+       :: event == committed -> goto follow
+       :: event == failed -> goto roll_back
+       :: else -> skip
+       fi }
+  :: atomic { source_supervised && empty(from_exporter) && !exporter_up ->
+       if
+       :: record -> goto follow
+       :: else -> goto roll_back
+       fi }
+  :: atomic { source_supervised && empty(from_exporter) && exporter_up ->
+       /* it does not answer: killed and reaped */
+#ifdef WITHOUT_REAP_FIRST
+       goto roll_back }
+#else
+       exporter_up = false; forget(to_exporter, seen) }
+#endif
+  :: !source_supervised -> goto crashed
+  od;
+
+roll_back:
+  atomic { if
+  :: source_supervised -> resumes_at_source(); goto done
+  :: else -> goto crashed
+  fi };
+
+follow: /* follow(): frozen, until it is certain that it need not be handed back */
+  atomic { if
+#ifdef WITHOUT_FREEZE
+  :: source_supervised && source_qemu != gone -> source_qemu = gone
+#else
+  :: source_supervised && source_qemu != gone -> source_qemu = frozen
+#endif
+  :: source_supervised && source_qemu == gone -> skip
+  :: else -> goto crashed
+  fi };
+  do
+  :: atomic { source_supervised && nempty(from_exporter) ->
+       from_exporter ? event;
+       if
+       :: event == returned -> goto roll_back
+       :: event == running ->
+          assert(destination_qemu != inmigrate && destination_state >= 0);
+          source_qemu = gone
+       :: event == drained -> source_qemu = gone; goto leave
+       :: else -> skip
+       fi }
+  :: atomic { source_supervised && empty(from_exporter) && !exporter_up ->
+       if
+       :: record && recorded_outcome == kReleased -> source_qemu = gone; goto leave
+       :: record && recorded_outcome == kReturned -> goto roll_back
+       :: record && recorded_outcome == kCommitted ->
+          /* started again, from the record */
+          exporter_up = true; exporter_supervised = true; source_state = kCommitted;
+          heard_loaded = true; heard_completed = true; broken = true; source_linked = false
+       :: else -> goto roll_back
+       fi }
+  :: !source_supervised -> goto crashed
+  od;
+
+leave:
+  atomic { record = false; goto done };
+
+crashed: /* `vmhop recover`: a new supervisor, which knows what is on disk and which processes live */
+  atomic { !source_supervised ->
+    forget(from_exporter, seen);
+    look_for_memory() };
+  if
+  /* It gives its former exporter time to see that its supervisor is gone, and decides by the record. */
+  :: atomic { exporter_up && record && recorded_outcome == kCommitted ->
+       source_supervised = true; exporter_up = false; forget(to_exporter, seen); goto follow }
+  :: atomic { exporter_up && source_state == kAborted -> source_supervised = true; goto roll_back }
+  :: atomic { !exporter_up && record && recorded_outcome == kCommitted && !lost ->
+       source_supervised = true; goto follow }
+  :: atomic { !exporter_up && record && recorded_outcome == kReleased ->
+       source_supervised = true; source_qemu = gone; goto leave }
+  :: atomic { !exporter_up && record && recorded_outcome == kReturned ->
+       source_supervised = true; goto roll_back }
+  :: atomic { !exporter_up && !record -> source_supervised = true; goto roll_back }
+  :: atomic { lost -> goto done }
+  fi;
+
+done:
+  skip
+}
+
+/* QEMU at the source resumes by itself when its migration fails before it is complete. */
+proctype SourceQemu() {
+  if
+  :: atomic { source_qemu == pre_switchover && migrating ->
+       migrating = false; source_qemu = executing; never_two() }
+  :: true -> skip
+  fi
+}
