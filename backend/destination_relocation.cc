@@ -177,6 +177,7 @@ void DestinationRelocation::repeat_outcome() {
       return link_->send(Returned{outcome_reason_});
     case DestinationState::kWaiting:
     case DestinationState::kPreparing:
+    case DestinationState::kAborted:
       return;
   }
 }
@@ -197,6 +198,8 @@ void DestinationRelocation::on_link_lost(const Error& error) {
     case DestinationState::kEnded:
     case DestinationState::kReturned:
       return;  // The source comes back to hear of it.
+    case DestinationState::kAborted:
+      return;
   }
 }
 

@@ -81,6 +81,7 @@ class DestinationRelocation {
   void on_device_state(const DeviceState& state);
   void on_commit(const Commit& commit);
   void on_abort(const std::string& reason);
+  void confirm_abort(const std::string& reason);
   void on_wrong_page(const WrongPage& page);
   void on_released();
 

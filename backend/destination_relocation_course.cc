@@ -112,7 +112,14 @@ void DestinationRelocation::unsupervised() {
 
 // What a pager that died may not have told.
 void DestinationRelocation::repeat_news() {
+  if (state() == DestinationState::kAborted) {
+    return stop_with({{"event", "aborted"}, {"message", "the source has the VM"}});
+  }
   if (state() == DestinationState::kDrained) return tell_drained();
+  if (state() == DestinationState::kLoaded) {
+    // An operator may have to decide before a source comes, if one ever does.
+    return tell_({{"event", "in_doubt"}, {"message", "the pager was started again"}});
+  }
   if (state() != DestinationState::kCommitted) return;
   commit_arrived_realtime_ns_ = realtime_ns();
   tell_({{"event", "commit"}, {"was_running", page_map_->run_state() == RunState::kRunning}});
@@ -121,19 +128,30 @@ void DestinationRelocation::repeat_news() {
 // After the commit it is an operator's word at the source: the VM runs there again, and the one
 // that was continued here, without the memory that it still lacks, must not go on beside it.
 void DestinationRelocation::on_abort(const std::string& reason) {
-  if (state() == DestinationState::kDrained || state() == DestinationState::kEnded) {
+  if (state() == DestinationState::kDrained) {
     return spdlog::error(
         "{}: the source took the VM back after all of it was here: it may run on both hosts. End "
         "one of the two",
         options_.vm);
   }
+  if (state() == DestinationState::kEnded) {
+    spdlog::error("{}: the source took the VM back after it had ended here: {}", options_.vm,
+                  reason);
+    stop_with({{"event", "released"}});
+    return confirm_abort(reason);
+  }
   if (state() == DestinationState::kCommitted) {
     spdlog::error("{}: the source took the VM back after its commit: {}", options_.vm, reason);
     delivery_->stop();
   }
-  // The supervisor first: once this is confirmed the source forgets the VM, and a pager that died
-  // in between would leave it in doubt for ever.
+  // Once this is confirmed the source forgets the VM. So it is stored first, for a supervisor that
+  // is gone, or dies before it has obeyed: nobody would ever say it again.
+  set_state(DestinationState::kAborted);
   stop_with({{"event", "aborted"}, {"message", reason}});
+  confirm_abort(reason);
+}
+
+void DestinationRelocation::confirm_abort(const std::string& reason) {
   link_->send(Abort{reason});
   link_->flush();
 }

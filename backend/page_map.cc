@@ -123,6 +123,8 @@ const char* destination_state_name(DestinationState state) {
       return "ended";
     case DestinationState::kReturned:
       return "returned";
+    case DestinationState::kAborted:
+      return "aborted";
   }
   return "invalid";
 }

@@ -336,6 +336,8 @@ void SourceRelocation::drop() {
 
 void SourceRelocation::revoke() {
   if (state_ != SourceState::kCommitted) return;
+  // It was told so already, and has ended its QEMU or is about to.
+  if (running_there_) return spdlog::warn("not taken back: the VM runs at the destination");
   if (Status written = record(CommitOutcome::kReturned); !written) {
     return tell_({{"event", "error"}, {"message", written.error().message()}});
   }

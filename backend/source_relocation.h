@@ -64,6 +64,7 @@ class SourceRelocation {
   // An operator's order: the memory goes, drained or not.
   void drop();
   // An operator's order: the VM runs here again. The destination is told so as soon as it can be.
+  // Void once the destination has said that it runs there.
   void revoke();
 
   SourceState state() const { return state_; }

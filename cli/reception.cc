@@ -80,7 +80,10 @@ Status Reception::start_pager() {
 
 // A pager that was started again may lack what its predecessor was told; it ignores the rest.
 void Reception::remind_pager() {
-  if (stage_ == Stage::kLoaded) tell_pager({{"cmd", "loaded"}});
+  if (stage_ == Stage::kLoaded) {
+    tell_pager({{"cmd", "loaded"}});
+    if (decided_to_run_) tell_pager({{"cmd", "commit"}});
+  }
   if (stage_ == Stage::kRunning) tell_pager({{"cmd", "running"}});
   if (!last_words_.is_null()) tell_pager(last_words_);
 }
@@ -217,7 +220,7 @@ void Reception::read_mailbox() {
     if (request->first == Request::kDrop && stage_ == Stage::kGivenBack) forget_source();
     if (request->first == Request::kDrop && in_doubt) give_back(request->second);
     if (request->first == Request::kGiveBack && in_doubt) give_back(request->second);
-    if (request->first == Request::kRunHere && in_doubt) tell_pager({{"cmd", "commit"}});
+    if (request->first == Request::kRunHere && in_doubt) run_here();
   }
 }
 
@@ -258,6 +261,12 @@ void Reception::terminate(const std::string& reason) {
     case Stage::kEnded:
       break;
   }
+}
+
+// An operator knows that the source does not run it, and never will. It is the pager that commits.
+void Reception::run_here() {
+  decided_to_run_ = true;
+  tell_pager({{"cmd", "commit"}});
 }
 
 // The VM has never run here; make sure that it never will, then let the source have it.

@@ -160,6 +160,7 @@ class Reception {
   // The supervisor's.
   void read_mailbox();
   void terminate(const std::string& reason);
+  void run_here();
   void give_back(const std::string& reason);
   void forget_source();
   void tell_pager(const nlohmann::json& message);
@@ -194,6 +195,7 @@ class Reception {
   bool stopped_for_wrong_page_ = false;
   std::optional<ExitStatus> exit_;
   std::optional<std::string> aborted_;
+  bool decided_to_run_ = false;  // by an operator
   bool drained_ = false;
   std::optional<bool> commit_waits_;  // for a monitor; whether the VM ran
   std::string shutdown_reason_;

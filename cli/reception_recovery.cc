@@ -49,6 +49,7 @@ bool Reception::wait_for_monitor(int exit_fd) {
       if (request->first == Request::kTerminate) return false;
       bool gives_back = request->first == Request::kDrop || request->first == Request::kGiveBack;
       if (gives_back && stage_ == Stage::kLoaded) give_back(request->second);
+      if (request->first == Request::kRunHere && stage_ == Stage::kLoaded) run_here();
     }
     if (!pager_closed_) hear_pager_meanwhile();
     qmp_lost_ = exit_.has_value();

@@ -140,6 +140,8 @@ class Relocation {
   void leave_unresolved(const std::string& cause);
   // An operator's decisions while only this side is to be reached.
   void run_here();
+  void refuse_to_run_here();
+  void refuse_decision(const std::string& why);
   void keep_given_away();
 
   // Reads what QEMU, the exporter and the mailbox have, waiting until `deadline` for any of it.
@@ -185,7 +187,7 @@ class Relocation {
   bool running_there_ = false;
   bool dropped_ = false;
   std::optional<std::string> returned_;
-  bool revoked_ = false;  // an operator has it run here: the exporter tells the destination so
+  bool revoked_ = false;  // an operator has it run here: the exporter is to record and tell it
   std::optional<std::string> ended_;
   std::optional<nlohmann::json> drained_;
   std::optional<Error> abort_requested_;

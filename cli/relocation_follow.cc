@@ -8,6 +8,11 @@
 #include "cli/source_rollback.h"
 
 namespace vmhop {
+namespace {
+
+constexpr const char* kOperatorsWord = "an operator decided that it runs here";
+
+}  // namespace
 
 using nlohmann::json;
 
@@ -52,6 +57,11 @@ std::optional<RelocationOutcome> Relocation::react_after_commit() {
   // Not for a supervisor that is about to leave: `vmhop recover` is for what it leaves.
   while (exporter_closed_ && !unresolved_ && !leave_by_) {
     if (auto outcome = replace_exporter()) return outcome;
+  }
+  // The destination is not told then: there is nobody to do it.
+  if (exporter_closed_ && revoked_) {
+    returned_ = kOperatorsWord;
+    return take_back();
   }
   if (leave_by_ && (!qemu_frozen_ || exporter_closed_ || Clock::now() >= *leave_by_)) {
     return RelocationOutcome{
@@ -123,7 +133,10 @@ std::optional<RelocationOutcome> Relocation::replace_exporter() {
   }
   exporter_closed_ = false;
   exporter_.reset();
-  if (auto started = start_exporter(*record); !started) {
+  auto started = start_exporter(*record);
+  // Its predecessor may have died with that unread, or untold.
+  if (started && revoked_) started = exporter_->channel.send({{"cmd", "revoke"}});
+  if (!started) {
     exporter_closed_ = true;
     // One that was gone before it could be told what to do is replaced like any other that dies.
     if (!exporter_) leave_unresolved(started.error().message());
@@ -133,28 +146,28 @@ std::optional<RelocationOutcome> Relocation::replace_exporter() {
 
 // An operator knows that the VM does not run at the destination, and never will.
 void Relocation::run_here() {
-  auto refuse = [this](const std::string& why) {
-    host_.report({{"event", "not_resolved"}, {"message", why}});
-  };
-  if (!committed_) return refuse("nothing is in doubt: the VM has not been given away");
-  if (!qemu_frozen_) {
-    return refuse(
-        "the destination has said that the VM runs there, and its QEMU here is gone since: only "
-        "the destination can run it");
-  }
+  if (!committed_) return refuse_decision("nothing is in doubt: the VM has not been given away");
+  if (!qemu_frozen_) return refuse_to_run_here();
   revoked_ = true;
-  if (!exporter_closed_ && exporter_->channel.send({{"cmd", "revoke"}})) return;
-  exporter_closed_ = true;
-  returned_ = "an operator decided that it runs here";
+  if (exporter_closed_) return;
+  if (!exporter_->channel.send({{"cmd", "revoke"}})) exporter_closed_ = true;
+}
+
+void Relocation::refuse_decision(const std::string& why) {
+  host_.report({{"event", "not_resolved"}, {"message", why}});
+}
+
+void Relocation::refuse_to_run_here() {
+  refuse_decision(
+      "the destination has said that the VM runs there, and its QEMU here is gone since: only the "
+      "destination can run it");
 }
 
 // An operator knows that the destination has it: nothing here may run it any more.
 void Relocation::keep_given_away() {
-  if (!committed_) {
-    host_.report({{"event", "not_resolved"},
-                  {"message", "nothing is in doubt: the VM has not been given away"}});
-    return;
-  }
+  if (!committed_) return refuse_decision("nothing is in doubt: the VM has not been given away");
+  // That decision may be on disk already, and the destination told.
+  if (revoked_) return refuse_decision("an operator has just decided that it runs here");
   if (qemu_frozen_) host_.end_qemu();
   qemu_frozen_ = false;
   host_.report({{"event", "resolved"},

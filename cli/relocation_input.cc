@@ -102,6 +102,8 @@ void Relocation::on_exporter(const json& message) {
   } else if (event == "running") {
     running_there_ = true;
     host_.report(message);
+    // The exporter told this before it heard of the decision, which is void then.
+    if (std::exchange(revoked_, false)) refuse_to_run_here();
   } else if (event == "drained") {
     drained_ = member_of(message, "report");
   } else if (event == "ended") {

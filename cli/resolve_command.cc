@@ -44,7 +44,7 @@ Result<std::string> consequence(const json& status, const ResolveOptions& option
         "{0} was given to {1}. Running it here is right only if it does not run there and never "
         "will again: that host is off, or QEMU there is ended. If it does run there, both write to "
         "its disks until the hosts reach each other; then the one there is killed, with all that "
-        "it has done since.",
+        "it has done since, unless all of its memory is there already.",
         name, peer);
   }
   if (state == "leaving" || state == "unresolved") {

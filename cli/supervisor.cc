@@ -276,7 +276,8 @@ void Supervisor::on_event(const json& event) {
     if (resolving_for_) server_->send(*std::exchange(resolving_for_, std::nullopt), event);
     return;
   }
-  if (name == "arrived" || name == "given_back") answer_operators();
+  if (name == "arrived") answer_operators(Whose::kThisHosts);
+  if (name == "given_back") answer_operators(Whose::kTheOthers);
   if (name == "connected") {
     spdlog::info("{}: connected from {}", name_, text_of(event, "peer"));
   } else if (name == "arrived" && !had_arrived) {

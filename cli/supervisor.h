@@ -140,7 +140,10 @@ class Supervisor {
   void on_drop(ClientId client);
   void on_resolve(ClientId client, const nlohmann::json& request);
   // An operator who decided, or who asked to drop it, hears what came of it.
-  void answer_operators();
+  enum class Whose { kThisHosts, kTheOthers, kNobodys };
+  static Whose whose_after(RelocationEnd end);
+  static Whose whose_after(ReceptionEnd end);
+  void answer_operators(Whose vm);
   void refuse(ClientId client, const std::string& message);
 
   // The worker.
@@ -196,6 +199,7 @@ class Supervisor {
   ClientId relocating_for_ = 0;
   std::optional<ClientId> dropping_for_;
   std::optional<ClientId> resolving_for_;
+  Whose resolving_to_ = Whose::kNobodys;
   std::optional<Waiting> waiting_;  // for the VM to be drained here
 
   ReceiverLease* lease_ = nullptr;  // of a receiver that was started by ssh

@@ -51,13 +51,51 @@ const char* end_name(ReceptionEnd end) {
 
 }  // namespace
 
-void Supervisor::answer_operators() {
+Supervisor::Whose Supervisor::whose_after(RelocationEnd end) {
+  switch (end) {
+    case RelocationEnd::kStaysHere:
+      return Whose::kThisHosts;
+    case RelocationEnd::kDrained:
+    case RelocationEnd::kDropped:
+    case RelocationEnd::kLeft:
+      return Whose::kTheOthers;
+    case RelocationEnd::kVmGone:
+    case RelocationEnd::kEndedThere:
+      break;
+  }
+  return Whose::kNobodys;
+}
+
+Supervisor::Whose Supervisor::whose_after(ReceptionEnd end) {
+  switch (end) {
+    case ReceptionEnd::kDrained:
+      return Whose::kThisHosts;
+    case ReceptionEnd::kAborted:
+    case ReceptionEnd::kTerminated:
+      return Whose::kTheOthers;
+    case ReceptionEnd::kVmEnded:
+    case ReceptionEnd::kFailed:
+    case ReceptionEnd::kLeft:
+      break;
+  }
+  return Whose::kNobodys;
+}
+
+void Supervisor::answer_operators(Whose vm) {
   if (dropping_for_) {
     server_->send(*std::exchange(dropping_for_, std::nullopt), {{"event", "dropped"}});
   }
-  if (resolving_for_) {
-    server_->send(*std::exchange(resolving_for_, std::nullopt), {{"event", "resolved"}});
+  if (!resolving_for_) return;
+  json answer = {{"event", "resolved"}};
+  if (vm != resolving_to_) {
+    // It came about otherwise before the decision was read.
+    const char* outcome = vm == Whose::kThisHosts   ? "is this host's"
+                          : vm == Whose::kTheOthers ? "is the other host's"
+                                                    : "has come to an end";
+    answer = {{"event", "not_resolved"},
+              {"message", fmt::format("too late: {} {}", name_, outcome)}};
   }
+  server_->send(*std::exchange(resolving_for_, std::nullopt), answer);
 }
 
 void Supervisor::on_relocated(const RelocationOutcome& outcome) {
@@ -76,7 +114,7 @@ void Supervisor::on_relocated(const RelocationOutcome& outcome) {
   course_.end(end_name(outcome.end), outcome.message, report);
   ClientId client = std::exchange(relocating_for_, 0);
   server_->send(client, result);
-  answer_operators();
+  answer_operators(whose_after(outcome.end));
   switch (outcome.end) {
     case RelocationEnd::kStaysHere: {
       spdlog::warn("{}: not relocated to {}: {}", name_, peer, outcome.message);
@@ -185,7 +223,7 @@ void Supervisor::run_reception(std::function<ReceptionOutcome(Reception&)> cours
 void Supervisor::on_received(const ReceptionOutcome& outcome) {
   join_worker();
   course_.end(end_name(outcome.end), outcome.message, json());
-  answer_operators();
+  answer_operators(whose_after(outcome.end));
   if (waiting_ && outcome.end != ReceptionEnd::kDrained) {
     refuse(std::exchange(waiting_, std::nullopt)->client,
            fmt::format("{} is no longer here: {}", name_, outcome.message));

@@ -128,15 +128,17 @@ Status Supervisor::recover(const RecoverOptions& options) {
 
 // The source ----------------------------------------------------------------------------------
 
-// Whether the exporter of the dead supervisor has committed. When this returns it cannot any more.
+// Whether the exporter of the dead supervisor has committed, and whose the VM is. When this returns
+// it decides nothing any more.
 Result<std::optional<CommitRecord>> Supervisor::settle_former_exporter() {
   const VmPaths& paths = claim_.paths();
   auto deadline = std::chrono::steady_clock::now() + kExporterNotices;
   while (is_alive(record_.exporter)) {
     VMHOP_ASSIGN(auto record, read_commit_record(paths.directory()));
+    bool pending = record && record->outcome == CommitOutcome::kPending;
     // It takes its socket away when it has given up, and may stay to tell the destination so.
-    if (!record && !connect_unix(paths.exporter_socket(), SOCK_SEQPACKET)) return record;
-    if (record || std::chrono::steady_clock::now() >= deadline) {
+    if (!pending && !connect_unix(paths.exporter_socket(), SOCK_SEQPACKET)) return record;
+    if (pending || std::chrono::steady_clock::now() >= deadline) {
       end_helper(record_.exporter);
       break;
     }
@@ -227,7 +229,8 @@ Status Supervisor::recover_destination(const std::shared_ptr<VmProcess>& vm,
   auto found = destination_->find_vm(vm, record_);
   bool arriving = found && found->state >= DestinationState::kLoaded &&
                   found->state <= DestinationState::kDrained;
-  if (!arriving && found && found->state > DestinationState::kDrained) {
+  bool aborted = found && found->state == DestinationState::kAborted;
+  if (!arriving && !aborted && found && found->state > DestinationState::kDrained) {
     return refusedf(
         "nothing to recover: {0} has ended here, or was handed back. `vmhop drop {0}` "
         "ends what is left",
@@ -239,8 +242,10 @@ Status Supervisor::recover_destination(const std::shared_ptr<VmProcess>& vm,
     if (switched) return found.error();
   }
   if (!arriving) {
-    spdlog::info("{} had not arrived: waiting for it anew", name_);
-    if (owns_qemu()) vm->child().kill_and_reap();
+    spdlog::info("{} {}: waiting for it anew", name_,
+                 aborted ? "is the source's, which has said so" : "had not arrived");
+    // Of one that the source has, nothing may run here, whoever has started it.
+    if (owns_qemu() || aborted) vm->child().kill_and_reap();
     keeps_directory_ = false;
     remove_switch_record(claim_.paths().directory());
     start_reception();

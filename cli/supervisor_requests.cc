@@ -124,6 +124,7 @@ void Supervisor::on_resolve(ClientId client, const json& request) {
     return refuse(client, "a decision is run_here or give_back");
   }
   resolving_for_ = client;
+  resolving_to_ = action == "run_here" ? Whose::kThisHosts : Whose::kTheOthers;
   mailbox_->put(action == "run_here" ? Request::kRunHere : Request::kGiveBack,
                 "an operator decided so");
 }

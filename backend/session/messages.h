@@ -46,6 +46,7 @@ enum class DestinationState : uint8_t {
   kDrained = 5,    // every page is resident
   kEnded = 6,      // the VM ran here and ended before it was drained
   kReturned = 7,   // it never ran here: the source may run it again
+  kAborted = 8,    // the source has it, and nothing of it may run here; never in a message
 };
 
 struct RegionInfo {

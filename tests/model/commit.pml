@@ -12,22 +12,34 @@
  * an exporter serves it. What is durable: the commit record (a file), the page map with the
  * destination's state (a file), the QEMUs. What a crash loses: everything else of that process.
  *
+ * Operators decide (`vmhop resolve`) whenever the command is accepted: as often as they are right, and
+ * WRONG times when they are not. What "right" is: right_… below.
+ *
  * Claims, checked in every state:
- *   never two      the two QEMUs never both run the VM
+ *   never two      the two QEMUs never both run the VM, unless an operator had it run wrongly
  *   never dropped  nobody frees the memory, and nobody ends the source's QEMU for good, before the VM
- *                  runs whole at the destination or has ended there
+ *                  runs whole at the destination or has ended there, unless an operator said so
  * and in every state in which nothing moves any more:
  *   never none     the VM runs on one side, or has ended, or its memory went with every process that
- *                  held it
+ *                  held it, or it was wrongly given away
+ *   undone         a VM that was wrongly run runs on one side only, unless it was whole at the
+ *                  destination, or the exporter that had to tell the destination has died
+ *   decided        nobody is in doubt any more about a host that is dead
  *
  * WITHOUT_… takes one precaution away; each must break a claim (CMakeLists.txt).
  *
- * Faults are bounded by the two numbers below, each fault at any moment. */
+ * Faults and wrong decisions are bounded by the numbers below, each at any moment. */
 #ifndef CRASHES
 #define CRASHES 2
 #endif
 #ifndef BREAKS
 #define BREAKS 1
+#endif
+#ifndef HOSTS /* that die */
+#define HOSTS 0
+#endif
+#ifndef WRONG
+#define WRONG 0
 #endif
 
 mtype = {
@@ -39,6 +51,7 @@ mtype = {
   /* between the processes of a host */
   read_point, source_completed, abort, prepared, failed, committed, running, returned, drained,
   prepare, loaded, load_failed, commit, aborted, released, ended,
+  revoke, commit_by_operator,
   /* what QEMU does */
   executing, pre_switchover, postmigrate, frozen, inmigrate, paused, gone
 };
@@ -53,6 +66,16 @@ byte breaks = 0;
 
 byte crashes = 0;
 
+/* Operators. */
+byte wrong = 0;                  /* decisions */
+bool wrongly_run = false;        /* ... that it runs here */
+bool wrongly_given = false;      /* ... that it is the other host's */
+bool teller_died = false;        /* the exporter that would tell the destination of a roll back */
+byte hosts_died = 0;
+bool source_dead = false;
+bool destination_dead = false;
+bool died = false;               /* the VM, with the host that it ran on */
+
 /* The source. */
 mtype source_qemu = executing;
 bool migrating = false;            /* its migration has not ended yet: it may fail, and resume */
@@ -64,6 +87,8 @@ bool exporter_supervised = true;   /* this exporter's supervisor has not gone */
 mtype source_state = kPreparing;
 bool heard_loaded = false;
 bool heard_completed = false;
+bool running_there = false;        /* the exporter has heard it */
+bool revoked = false;              /* an operator has it run here, as the supervisor knows */
 chan to_exporter = [3] of { mtype };
 chan from_exporter = [3] of { mtype };
 
@@ -76,6 +101,7 @@ bool destination_supervised = true;
 mtype stage = kLoading;
 bool whole = false;                /* every page is here */
 bool over = false;                 /* the VM ran here, and ended */
+bool in_doubt = false;             /* the pager has said so */
 chan to_pager = [3] of { mtype };
 chan from_pager = [3] of { mtype };
 bool lost = false;                 /* the memory went with its last holder */
@@ -85,7 +111,21 @@ bool lost = false;                 /* the memory went with its last holder */
 #define before_commit (source_state == kPreparing || source_state == kPrepared || \
                        source_state == kReadPoint)
 
-inline never_two() { assert(!(source_runs && destination_runs)); }
+/* An operator is right who knows these of the other host. */
+#define right_to_run_at_source (destination_qemu == gone)
+#define right_to_give_away (destination_runs || over)
+#define right_to_run_at_destination (source_qemu == gone || \
+                                     (record && recorded_outcome == kCommitted && !wrongly_run))
+#define right_to_give_back (source_qemu != gone)
+
+inline decides(is_right, wrongly) {
+  if
+  :: is_right -> skip
+  :: else -> wrong++; wrongly = true
+  fi
+}
+
+inline never_two() { assert(!(source_runs && destination_runs) || wrongly_run); }
 
 /* A message that cannot arrive is gone. */
 inline say(channel, message) {
@@ -115,13 +155,36 @@ inline look_for_memory() {
 
 /* Faults ---------------------------------------------------------------------------------------- */
 
+/* A host that dies takes its records with it, which are in a tmpfs. */
+inline source_dies() {
+  source_dead = true;
+  exporter_up = false; source_supervised = false; source_linked = false; record = false;
+  broken = true;
+  forget(to_exporter, seen);
+  forget(from_exporter, seen);
+  died = died || source_runs;
+  source_qemu = gone;
+  migrating = false;
+  look_for_memory()
+}
+
+inline destination_dies() {
+  destination_dead = true;
+  pager_up = false; destination_supervised = false; destination_linked = false;
+  broken = true;
+  forget(to_pager, seen);
+  forget(from_pager, seen);
+  died = died || destination_runs;
+  destination_qemu = gone
+}
+
 proctype Faults() {
   mtype seen;
   do
   :: atomic { breaks < BREAKS && !broken -> breaks++; broken = true }
   :: atomic { crashes < CRASHES && exporter_up ->
        crashes++; exporter_up = false; forget(to_exporter, seen);
-       broken = true; source_linked = false; look_for_memory() }
+       broken = true; source_linked = false; look_for_memory(); teller_died = true }
   :: atomic { crashes < CRASHES && source_supervised ->
        crashes++; source_supervised = false }
   :: atomic { crashes < CRASHES && pager_up ->
@@ -129,7 +192,9 @@ proctype Faults() {
        broken = true; destination_linked = false }
   :: atomic { crashes < CRASHES && destination_supervised ->
        crashes++; destination_supervised = false }
-  :: crashes == CRASHES && breaks == BREAKS -> break
+  :: atomic { hosts_died < HOSTS && !source_dead -> hosts_died++; source_dies() }
+  :: atomic { hosts_died < HOSTS && !destination_dead -> hosts_died++; destination_dies() }
+  :: crashes == CRASHES && breaks == BREAKS && hosts_died == HOSTS -> break
   :: true -> break
   od
 }
@@ -137,9 +202,11 @@ proctype Faults() {
 /* Where nothing moves any more, the VM is somewhere. */
 proctype Judge() {
   atomic { timeout ->
-    assert(source_runs || destination_runs || over || lost);
-    assert(!(source_runs && destination_runs));
-    assert(!destination_runs || whole || lost) }
+    assert(source_runs || destination_runs || over || lost || died || wrongly_given);
+    assert(!(source_runs && destination_runs) || (wrongly_run && (whole || teller_died)));
+    assert(!destination_runs || whole || lost || source_runs);
+    assert(!(source_dead && destination_supervised && stage == kLoaded));
+    assert(!(destination_dead && source_supervised && source_qemu == frozen)) }
 }
 
 init {

@@ -16,7 +16,10 @@ inline pager_leaves() {
   forget(to_pager, seen)
 }
 
-inline pager_aborts() { /* on_abort() */
+inline pager_aborts() { /* on_abort(): stored first, since there may be nobody to be told */
+#ifndef WITHOUT_STORED_ABORT
+  destination_state = kAborted;
+#endif
   pager_tells(aborted);
   say(to_source, Abort);
   /* what is in the socket still arrives */
@@ -39,8 +42,19 @@ proctype Pager() {
        :: message == Commit && destination_state == kReturned -> say(to_source, Returned)
        :: message == Abort && (destination_state == kPreparing || destination_state == kLoaded ||
                                destination_state == kReturned) -> pager_aborts()
-       :: message == Abort && (destination_state == kCommitted || destination_state == kDrained) ->
-          assert(false) /* never after the commit */
+       :: message == Abort && destination_state == kCommitted ->
+          /* After the commit it is an operator's word, or before it an operator's commit was. (Or a
+           * last word of a source that ran the VM, and is dead.) */
+          assert(wrongly_run || destination_qemu == gone || source_dead);
+          pager_aborts()
+       :: message == Abort && destination_state == kDrained ->
+          assert(wrongly_run || destination_qemu == gone) /* it says so: end one of the two */
+       :: message == Abort && destination_state == kEnded ->
+          assert(over);
+          pager_tells(released);
+          say(to_source, Abort);
+          pager_up = false;
+          forget(to_pager, seen)
        :: message == Released -> pager_tells(released); pager_leaves()
        :: else -> skip
        fi }
@@ -50,7 +64,11 @@ proctype Pager() {
        :: message == prepared -> say(to_source, Prepared)
        :: message == loaded && destination_state == kPreparing ->
           destination_state = kLoaded;
+          in_doubt = in_doubt || !destination_linked;
           say(to_source, Loaded)
+       :: message == commit_by_operator && destination_state == kLoaded ->
+          destination_state = kCommitted;
+          pager_tells(commit)
        :: message == load_failed && destination_state == kPreparing -> pager_aborts()
        :: message == running && destination_state == kCommitted -> say(to_source, Running)
        :: message == returned ->
@@ -65,6 +83,7 @@ proctype Pager() {
        destination_linked = false;
        if
        :: destination_state == kPreparing -> pager_aborts()
+       :: destination_state == kLoaded -> in_doubt = true
        :: else -> skip
        fi }
   :: atomic { pager_up && destination_linked && broken && nempty(to_destination) ->
@@ -75,8 +94,8 @@ proctype Pager() {
        :: destination_state == kPreparing -> pager_aborts()
        :: else -> skip
        fi }
-  :: atomic { pager_up && destination_linked && !broken && exporter_up && !lost &&
-              destination_state == kCommitted && destination_runs && stage == kRunning &&
+  :: atomic { pager_up && destination_linked && !broken && exporter_up &&
+              source_state == kCommitted && destination_state == kCommitted && destination_runs && stage == kRunning &&
               nfull(to_source) && nfull(from_pager) ->
        whole = true;
        destination_state = kDrained;
@@ -109,7 +128,7 @@ proctype DestinationSupervisor() {
        :: event == commit && stage == kGivenBack && pager_up -> to_pager ! returned
        :: event == commit && stage == kEnded && pager_up -> to_pager ! ended
        :: event == aborted ->
-          assert(!destination_runs);
+          assert(!destination_runs || wrongly_run || source_dead);
           destination_qemu = gone; stage = kAborted
        :: else -> skip
        fi }
@@ -131,9 +150,19 @@ proctype DestinationSupervisor() {
        fi }
   :: atomic { destination_supervised && stage == kResuming && destination_qemu == paused &&
               crashes < CRASHES && nfull(to_pager) -> crashes++; gives_back() }
-  /* An operator drops what is in doubt. */
-  :: atomic { destination_supervised && stage == kLoaded && destination_state == kLoaded &&
+  /* It is asked to end (SIGTERM). */
+  :: atomic { destination_supervised && stage == kLoaded && !source_dead &&
               crashes < CRASHES && nfull(to_pager) -> crashes++; gives_back() }
+  /* `vmhop resolve NAME --run-here` */
+  :: atomic { destination_supervised && stage == kLoaded && in_doubt && pager_up && empty(to_pager) &&
+              destination_state == kLoaded && (right_to_run_at_destination || wrong < WRONG) ->
+       decides(right_to_run_at_destination, wrongly_run);
+       to_pager ! commit_by_operator }
+  /* `vmhop resolve NAME --give-back`, and `vmhop drop NAME` */
+  :: atomic { destination_supervised && stage == kLoaded && in_doubt && nfull(to_pager) &&
+              (right_to_give_back || wrong < WRONG) ->
+       decides(right_to_give_back, wrongly_given);
+       gives_back() }
   /* The guest powers off. */
   :: atomic { destination_supervised && stage == kRunning && destination_runs && !whole &&
               crashes < CRASHES && nfull(to_pager) ->
@@ -153,7 +182,12 @@ proctype DestinationSupervisor() {
        forget(to_pager, seen);
        /* remind_pager(), and repeat_news() */
        if
-       :: stage == kLoaded -> to_pager ! loaded
+       :: destination_state == kAborted -> pager_up = false; from_pager ! aborted
+       :: stage == kLoaded && destination_state != kAborted ->
+          to_pager ! loaded;
+#ifndef WITHOUT_DOUBT_REPEATED
+          in_doubt = in_doubt || destination_state == kLoaded
+#endif
        :: stage == kRunning -> to_pager ! running
        :: stage == kGivenBack -> to_pager ! returned
        :: stage == kEnded -> to_pager ! ended
@@ -163,8 +197,9 @@ proctype DestinationSupervisor() {
        :: destination_state == kCommitted -> from_pager ! commit
        :: else -> skip
        fi }
-  /* `vmhop recover`: the page map says how far it was, QEMU whether it runs. */
-  :: atomic { !destination_supervised ->
+  /* `vmhop recover`: the page map says how far it was, QEMU whether it runs. Where QEMU is gone there
+   * is nothing to recover; an operator who sees that decides at the source. */
+  :: atomic { !destination_supervised && destination_qemu != gone ->
        forget(from_pager, seen);
        if
        :: pager_up -> pager_up = false; destination_linked = false; broken = true;
@@ -173,27 +208,18 @@ proctype DestinationSupervisor() {
        fi;
        destination_supervised = true;
        if
-       :: destination_state == kPreparing || stage == kAborted ->
-          assert(!destination_runs);
+       :: destination_state == kPreparing || destination_state == kAborted ->
+          assert(!destination_runs || wrongly_run || source_dead);
           destination_qemu = gone; stage = kAborted
-       :: destination_state == kLoaded && stage != kAborted ->
-          if
-          :: destination_qemu == gone -> stage = kGivenBack
-          :: else -> stage = kLoaded
-          fi
+       :: destination_state == kLoaded -> stage = kLoaded; in_doubt = true
        :: destination_state == kCommitted ->
           if
           :: destination_runs -> stage = kRunning
           :: destination_qemu == paused -> stage = kResuming
-          :: destination_qemu == gone && over -> stage = kEnded
-          /* (There is nothing to recover then. It comes to the same: an operator sees that it never
-           * ran here, and says so at the source.) */
-          :: destination_qemu == gone && !over -> stage = kGivenBack
           :: else -> assert(false)
           fi
-       :: destination_state == kReturned -> stage = kGivenBack
-       :: destination_state == kEnded -> stage = kEnded
        :: destination_state == kDrained -> stage = kRunning
+       :: else -> assert(false)
        fi }
   od
 }

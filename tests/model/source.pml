@@ -36,6 +36,16 @@ inline exporter_decides() { /* decide_when_ready() */
   fi
 }
 
+inline exporter_revokes() { /* SourceRelocation::revoke() */
+  recorded_outcome = kReturned;
+  source_state = kAborted;
+  exporter_tells(returned);
+  if
+  :: source_linked -> say(to_destination, Abort)
+  :: else -> skip
+  fi
+}
+
 inline exporter_leaves() {
   exporter_up = false;
   forget(to_exporter, seen)
@@ -53,6 +63,11 @@ proctype Exporter() {
           say(to_destination, ReadPoint)
        :: message == source_completed -> heard_completed = true; exporter_decides()
        :: message == abort && before_commit -> exporter_fails()
+#ifdef WITHOUT_HEARD_RUNNING
+       :: message == revoke && source_state == kCommitted -> exporter_revokes()
+#else
+       :: message == revoke && source_state == kCommitted && !running_there -> exporter_revokes()
+#endif
        :: else -> skip
        fi }
   :: atomic { exporter_up && empty(to_exporter) && exporter_supervised && !source_supervised ->
@@ -68,7 +83,9 @@ proctype Exporter() {
           source_state = kPrepared;
           exporter_tells(prepared)
        :: message == Loaded -> heard_loaded = true; exporter_decides()
-       :: message == Running && source_state == kCommitted -> exporter_tells(running)
+       :: message == Running && source_state == kCommitted && !running_there ->
+          running_there = true;
+          exporter_tells(running)
        :: message == Returned && before_commit -> exporter_fails()
        :: message == Returned && source_state == kCommitted ->
           recorded_outcome = kReturned;
@@ -130,7 +147,7 @@ proctype Exporter() {
 
 inline resumes_at_source() {
   /* Relocation::roll_back(): nothing can commit any more. */
-  assert(!record || recorded_outcome == kReturned);
+  assert(!record || recorded_outcome == kReturned || (revoked && !exporter_up));
   record = false;
   migrating = false;
   if
@@ -213,7 +230,7 @@ settle: /* settle_whether_committed(): the exporter's word, or its record once i
 #ifdef WITHOUT_REAP_FIRST
        goto roll_back }
 #else
-       exporter_up = false; forget(to_exporter, seen) }
+       exporter_up = false; forget(to_exporter, seen); teller_died = true }
 #endif
   :: !source_supervised -> goto crashed
   od;
@@ -240,7 +257,8 @@ follow: /* follow(): frozen, until it is certain that it need not be handed back
        if
        :: event == returned -> goto roll_back
        :: event == running ->
-          assert(destination_qemu != inmigrate && destination_state >= 0);
+          assert(destination_qemu != inmigrate);
+          revoked = false; /* "not_resolved" */
           source_qemu = gone
        :: event == drained -> source_qemu = gone; goto leave
        :: else -> skip
@@ -250,11 +268,39 @@ follow: /* follow(): frozen, until it is certain that it need not be handed back
        :: record && recorded_outcome == kReleased -> source_qemu = gone; goto leave
        :: record && recorded_outcome == kReturned -> goto roll_back
        :: record && recorded_outcome == kCommitted ->
-          /* started again, from the record */
+          /* started again, from the record, and told again what an operator has decided */
           exporter_up = true; exporter_supervised = true; source_state = kCommitted;
-          heard_loaded = true; heard_completed = true; broken = true; source_linked = false
+          heard_loaded = true; heard_completed = true; broken = true; source_linked = false;
+          running_there = false; teller_died = false;
+          if
+#ifndef WITHOUT_REVOKE_AGAIN
+          :: revoked -> to_exporter ! revoke
+#endif
+          :: else -> skip
+          fi
        :: else -> goto roll_back
        fi }
+  /* It cannot be started again: unresolved, until an operator decides. */
+  :: atomic { source_supervised && empty(from_exporter) && !exporter_up && revoked && record &&
+              recorded_outcome == kCommitted && crashes < CRASHES -> crashes++; goto roll_back }
+  /* `vmhop resolve NAME --run-here`: run_here() */
+  :: atomic { source_supervised && source_qemu == frozen && !revoked && nfull(to_exporter) &&
+              (right_to_run_at_source || wrong < WRONG) ->
+       decides(right_to_run_at_source, wrongly_run);
+       revoked = true;
+       if
+       :: exporter_up -> to_exporter ! revoke
+       :: else -> skip
+       fi }
+  /* `vmhop resolve NAME --give-back`: keep_given_away() */
+#ifdef WITHOUT_ONE_DECISION
+  :: atomic { source_supervised && source_qemu == frozen &&
+#else
+  :: atomic { source_supervised && source_qemu == frozen && !revoked &&
+#endif
+              (right_to_give_away || wrong < WRONG) ->
+       decides(right_to_give_away, wrongly_given);
+       source_qemu = gone }
   :: !source_supervised -> goto crashed
   od;
 
@@ -264,20 +310,32 @@ leave:
 crashed: /* `vmhop recover`: a new supervisor, which knows what is on disk and which processes live */
   atomic { !source_supervised ->
     forget(from_exporter, seen);
+    revoked = false; /* whoever asked has no answer */
     look_for_memory() };
   if
+  /* There is nothing to recover then: an exporter that is left goes on alone. */
+  :: atomic { source_qemu == gone -> goto done }
   /* It gives its former exporter time to see that its supervisor is gone, and decides by the record. */
-  :: atomic { exporter_up && record && recorded_outcome == kCommitted ->
+  :: atomic { exporter_up && record && recorded_outcome == kCommitted && source_qemu != gone ->
        source_supervised = true; exporter_up = false; forget(to_exporter, seen); goto follow }
-  :: atomic { exporter_up && source_state == kAborted -> source_supervised = true; goto roll_back }
-  :: atomic { !exporter_up && record && recorded_outcome == kCommitted && !lost ->
+  /* ... unless that has given up: it stays to tell the destination so. */
+  :: atomic { exporter_up && source_state == kAborted && source_qemu != gone ->
+       source_supervised = true;
+#ifdef WITHOUT_TELLER
+       if
+       :: record -> exporter_up = false; forget(to_exporter, seen)
+       :: else -> skip
+       fi;
+#endif
+       goto roll_back }
+  :: atomic { !exporter_up && record && recorded_outcome == kCommitted && source_qemu != gone ->
        source_supervised = true; goto follow }
-  :: atomic { !exporter_up && record && recorded_outcome == kReleased ->
+  :: atomic { !exporter_up && record && recorded_outcome == kReleased && source_qemu != gone ->
        source_supervised = true; source_qemu = gone; goto leave }
-  :: atomic { !exporter_up && record && recorded_outcome == kReturned ->
+  :: atomic { !exporter_up && record && recorded_outcome == kReturned && source_qemu != gone ->
        source_supervised = true; goto roll_back }
-  :: atomic { !exporter_up && !record -> source_supervised = true; goto roll_back }
-  :: atomic { lost -> goto done }
+  :: atomic { !exporter_up && !record && source_qemu != gone ->
+       source_supervised = true; goto roll_back }
   fi;
 
 done:
