@@ -240,6 +240,7 @@ TEST(PageMap, NamesItsStates) {
   EXPECT_STREQ(page_state_name(PageState::kFilled), "filled");
   EXPECT_STREQ(page_state_name(static_cast<PageState>(77)), "invalid");
   EXPECT_STREQ(destination_state_name(DestinationState::kReturned), "returned");
+  EXPECT_STREQ(destination_state_name(DestinationState::kAborted), "aborted");
 }
 
 }  // namespace

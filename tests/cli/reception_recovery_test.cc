@@ -156,6 +156,23 @@ TEST_F(ReceptionRecoveryTest, AnOperatorMayGiveAVmInDoubtBack) {
   EXPECT_THAT(host_.notes(), Contains("end qemu"));
 }
 
+TEST_F(ReceptionRecoveryTest, AnOperatorMayRunAVmInDoubtBeforeQemuAnswers) {
+  qemu_.set_run_state("paused");
+  host_.monitor_silent = true;
+  host_.pagers.push_back([&](Peer& peer) {
+    expect_start(peer);
+    EXPECT_EQ(peer.next(), "loaded");
+    mailbox_->put(Request::kRunHere, "decided");
+    EXPECT_EQ(peer.next(), "commit");
+    peer.say({{"event", "commit"}, {"was_running", true}});
+    host_.monitor_silent = false;
+    EXPECT_EQ(peer.next(), "running");
+    drain(peer);
+  });
+  EXPECT_EQ(go_on(DestinationState::kLoaded, false).end, ReceptionEnd::kDrained);
+  EXPECT_EQ(qemu_.count("cont"), 1U);
+}
+
 TEST_F(ReceptionRecoveryTest, AnOperatorMayRunAVmInDoubt) {
   qemu_.set_run_state("paused");
   host_.pagers.push_back([&](Peer& peer) {

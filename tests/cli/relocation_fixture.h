@@ -124,6 +124,15 @@ class RelocationTest : public testing::Test {
     ADD_FAILURE() << note << " did not come";
   }
 
+  void wait_for_events(const std::string& event, long count) const {
+    for (int tries = 0; tries < 2000; ++tries) {
+      std::vector<std::string> events = host_.events();
+      if (std::count(events.begin(), events.end(), event) >= count) return;
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    ADD_FAILURE() << event << " was not reported " << count << " times";
+  }
+
   void expect_runs_here(const RelocationOutcome& outcome) {
     EXPECT_EQ(outcome.end, RelocationEnd::kStaysHere) << outcome.message;
     EXPECT_EQ(qemu_.run_state(), "running");

@@ -105,6 +105,34 @@ TEST_F(Resolve, RunningHereWhatTheSourceCannotRunAnyMore) {
   ASSERT_OK(wait_for_state(*destination_, "arriving"));
 }
 
+// A pager that was started again has no link yet whose loss would tell of the doubt.
+TEST_F(Resolve, RunningHereWhenThePagerDiedBeforeTheSource) {
+  stop_loaded();
+  if (HasFatalFailure()) return;
+  send(*source_, &VmRecord::exporter, SIGSTOP);
+  ASSERT_OK(kill(*destination_, &VmRecord::pager));
+  ASSERT_OK(wait_for_state(*destination_, "in doubt"));
+  host_dies(*source_, &VmRecord::exporter);
+  ASSERT_VALUE(Finished resolved, destination_->command({"resolve", kVm, "--run-here", "--yes"}));
+  EXPECT_TRUE(resolved.status.clean()) << resolved.describe();
+  ASSERT_OK(wait_for_state(*destination_, "arriving"));
+}
+
+// The source gives up, tells the pager so, and never will again: whoever recovers the destination
+// has to find that.
+TEST_F(Resolve, WhatThePagerHeardAloneIsNotInDoubtWhenItIsRecovered) {
+  stop_loaded();
+  if (HasFatalFailure()) return;
+  ASSERT_OK(kill(*destination_, &VmRecord::supervisor));
+  ASSERT_OK(kill(*source_, &VmRecord::supervisor));
+  ASSERT_OK(wait_for_state(*destination_, "orphaned"));  // without its pager, which has left
+  ASSERT_VALUE(Process destination, recover(*destination_));
+  ASSERT_OK(wait_for_state(*destination_, "waiting"));
+  ASSERT_VALUE(Process source, recover(*source_));
+  ASSERT_OK(wait_for_state(*source_, "running"));
+  ASSERT_OK(runs_on_at_source());
+}
+
 // Committed to a host that dies before it has continued the VM.
 TEST_F(Resolve, RunningAtTheSourceWhatTheDestinationNeverRan) {
   stop_loaded();

@@ -135,9 +135,9 @@ inline say(channel, message) {
   fi
 }
 
-inline forget(channel, scratch) {
+inline forget(channel) {
   do
-  :: nempty(channel) -> channel ? scratch
+  :: nempty(channel) -> channel ? _
   :: empty(channel) -> break
   od
 }
@@ -160,8 +160,8 @@ inline source_dies() {
   source_dead = true;
   exporter_up = false; source_supervised = false; source_linked = false; record = false;
   broken = true;
-  forget(to_exporter, seen);
-  forget(from_exporter, seen);
+  forget(to_exporter);
+  forget(from_exporter);
   died = died || source_runs;
   source_qemu = gone;
   migrating = false;
@@ -172,23 +172,22 @@ inline destination_dies() {
   destination_dead = true;
   pager_up = false; destination_supervised = false; destination_linked = false;
   broken = true;
-  forget(to_pager, seen);
-  forget(from_pager, seen);
+  forget(to_pager);
+  forget(from_pager);
   died = died || destination_runs;
   destination_qemu = gone
 }
 
 proctype Faults() {
-  mtype seen;
   do
   :: atomic { breaks < BREAKS && !broken -> breaks++; broken = true }
   :: atomic { crashes < CRASHES && exporter_up ->
-       crashes++; exporter_up = false; forget(to_exporter, seen);
-       broken = true; source_linked = false; look_for_memory(); teller_died = true }
+       crashes++; exporter_up = false; forget(to_exporter);
+       broken = true; source_linked = false; look_for_memory(); teller_died = (WRONG > 0) }
   :: atomic { crashes < CRASHES && source_supervised ->
        crashes++; source_supervised = false }
   :: atomic { crashes < CRASHES && pager_up ->
-       crashes++; pager_up = false; forget(to_pager, seen);
+       crashes++; pager_up = false; forget(to_pager);
        broken = true; destination_linked = false }
   :: atomic { crashes < CRASHES && destination_supervised ->
        crashes++; destination_supervised = false }

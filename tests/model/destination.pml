@@ -13,7 +13,7 @@ inline pager_leaves() {
   pager_up = false;
   destination_linked = false;
   broken = true;
-  forget(to_pager, seen)
+  forget(to_pager)
 }
 
 inline pager_aborts() { /* on_abort(): stored first, since there may be nobody to be told */
@@ -24,11 +24,11 @@ inline pager_aborts() { /* on_abort(): stored first, since there may be nobody t
   say(to_source, Abort);
   /* what is in the socket still arrives */
   pager_up = false;
-  forget(to_pager, seen)
+  forget(to_pager)
 }
 
 proctype Pager() {
-  mtype message, seen;
+  mtype message;
   do
   :: atomic { pager_up && destination_linked && nempty(to_destination) && nfull(to_source) ->
        to_destination ? message;
@@ -54,7 +54,7 @@ proctype Pager() {
           pager_tells(released);
           say(to_source, Abort);
           pager_up = false;
-          forget(to_pager, seen)
+          forget(to_pager)
        :: message == Released -> pager_tells(released); pager_leaves()
        :: else -> skip
        fi }
@@ -64,7 +64,7 @@ proctype Pager() {
        :: message == prepared -> say(to_source, Prepared)
        :: message == loaded && destination_state == kPreparing ->
           destination_state = kLoaded;
-          in_doubt = in_doubt || !destination_linked;
+          in_doubt = in_doubt || (!destination_linked && stage == kLoaded);
           say(to_source, Loaded)
        :: message == commit_by_operator && destination_state == kLoaded ->
           destination_state = kCommitted;
@@ -83,11 +83,11 @@ proctype Pager() {
        destination_linked = false;
        if
        :: destination_state == kPreparing -> pager_aborts()
-       :: destination_state == kLoaded -> in_doubt = true
+       :: destination_state == kLoaded && stage == kLoaded -> in_doubt = true
        :: else -> skip
        fi }
   :: atomic { pager_up && destination_linked && broken && nempty(to_destination) ->
-       forget(to_destination, seen) }
+       forget(to_destination) }
   :: atomic { pager_up && pager_supervised && !destination_supervised && empty(to_pager) ->
        pager_supervised = false;
        if
@@ -109,6 +109,7 @@ proctype Pager() {
 inline gives_back() { /* Reception::give_back(): killed first, then said */
   destination_qemu = gone;
   stage = kGivenBack;
+  in_doubt = false;
   if
   :: pager_up -> to_pager ! returned
   :: else -> skip
@@ -116,20 +117,20 @@ inline gives_back() { /* Reception::give_back(): killed first, then said */
 }
 
 proctype DestinationSupervisor() {
-  mtype event, seen;
+  mtype event;
   do
   :: atomic { destination_supervised && nempty(from_pager) && nfull(to_pager) ->
        from_pager ? event;
        if
        :: event == prepare && stage == kLoading -> to_pager ! prepared
        :: event == commit && stage == kLoaded ->
-          stage = kResuming
+          stage = kResuming; in_doubt = false
        :: event == commit && stage == kRunning && pager_up -> to_pager ! running
        :: event == commit && stage == kGivenBack && pager_up -> to_pager ! returned
        :: event == commit && stage == kEnded && pager_up -> to_pager ! ended
        :: event == aborted ->
           assert(!destination_runs || wrongly_run || source_dead);
-          destination_qemu = gone; stage = kAborted
+          destination_qemu = gone; stage = kAborted; in_doubt = false
        :: else -> skip
        fi }
   /* QEMU says that it has loaded the device state: never before the read point's device state. */
@@ -173,13 +174,13 @@ proctype DestinationSupervisor() {
        fi }
   /* The pager died: before the device state is loaded that is the end, then it is started again. */
   :: atomic { destination_supervised && !pager_up && empty(from_pager) && stage == kLoading ->
-       destination_qemu = gone; stage = kAborted }
+       destination_qemu = gone; stage = kAborted; in_doubt = false }
   :: atomic { destination_supervised && !pager_up && empty(from_pager) && !whole &&
               (stage == kLoaded || stage == kResuming || stage == kRunning || stage == kGivenBack ||
                (stage == kEnded && over)) &&
               source_state != kReleased && source_state != kReturned ->
        pager_up = true; pager_supervised = true; destination_linked = false; broken = true;
-       forget(to_pager, seen);
+       forget(to_pager);
        /* remind_pager(), and repeat_news() */
        if
        :: destination_state == kAborted -> pager_up = false; from_pager ! aborted
@@ -200,17 +201,17 @@ proctype DestinationSupervisor() {
   /* `vmhop recover`: the page map says how far it was, QEMU whether it runs. Where QEMU is gone there
    * is nothing to recover; an operator who sees that decides at the source. */
   :: atomic { !destination_supervised && destination_qemu != gone ->
-       forget(from_pager, seen);
+       forget(from_pager);
        if
        :: pager_up -> pager_up = false; destination_linked = false; broken = true;
-          forget(to_pager, seen)
+          forget(to_pager)
        :: else -> skip
        fi;
-       destination_supervised = true;
+       destination_supervised = true; in_doubt = false;
        if
        :: destination_state == kPreparing || destination_state == kAborted ->
           assert(!destination_runs || wrongly_run || source_dead);
-          destination_qemu = gone; stage = kAborted
+          destination_qemu = gone; stage = kAborted; in_doubt = false
        :: destination_state == kLoaded -> stage = kLoaded; in_doubt = true
        :: destination_state == kCommitted ->
           if

@@ -11,6 +11,8 @@ inline exporter_tells(event) {
 
 inline exporter_fails() { /* SourceRelocation::fail() */
   source_state = kAborted;
+  heard_loaded = false;
+  heard_completed = false;
   exporter_tells(failed);
   if
   :: source_linked -> say(to_destination, Abort)
@@ -30,6 +32,8 @@ inline exporter_decides() { /* decide_when_ready() */
      recorded_outcome = kCommitted;
 #endif
      source_state = kCommitted;
+     heard_loaded = false;
+     heard_completed = false;
      say(to_destination, Commit);
      exporter_tells(committed)
   :: else -> skip
@@ -48,11 +52,12 @@ inline exporter_revokes() { /* SourceRelocation::revoke() */
 
 inline exporter_leaves() {
   exporter_up = false;
-  forget(to_exporter, seen)
+  running_there = false;
+  forget(to_exporter)
 }
 
 proctype Exporter() {
-  mtype message, seen;
+  mtype message;
   do
   /* The loop serves its supervisor first: a read point overtakes what comes after it. */
   :: atomic { exporter_up && nempty(to_exporter) ->
@@ -61,7 +66,7 @@ proctype Exporter() {
        :: message == read_point && source_state == kPrepared ->
           source_state = kReadPoint;
           say(to_destination, ReadPoint)
-       :: message == source_completed -> heard_completed = true; exporter_decides()
+       :: message == source_completed && before_commit -> heard_completed = true; exporter_decides()
        :: message == abort && before_commit -> exporter_fails()
 #ifdef WITHOUT_HEARD_RUNNING
        :: message == revoke && source_state == kCommitted -> exporter_revokes()
@@ -82,7 +87,7 @@ proctype Exporter() {
        :: message == Prepared && source_state == kPreparing ->
           source_state = kPrepared;
           exporter_tells(prepared)
-       :: message == Loaded -> heard_loaded = true; exporter_decides()
+       :: message == Loaded && before_commit -> heard_loaded = true; exporter_decides()
        :: message == Running && source_state == kCommitted && !running_there ->
           running_there = true;
           exporter_tells(running)
@@ -110,7 +115,7 @@ proctype Exporter() {
        fi }
   :: atomic { exporter_up && source_linked && broken ->
        source_linked = false;
-       forget(to_source, seen);
+       forget(to_source);
        if
        :: before_commit -> exporter_fails()
        :: else -> skip
@@ -118,8 +123,8 @@ proctype Exporter() {
   /* Dials again: only what was decided is worth it. */
   :: atomic { exporter_up && !source_linked && !destination_linked && pager_up &&
               (source_state == kCommitted || source_state == kAborted) ->
-       forget(to_source, seen);
-       forget(to_destination, seen);
+       forget(to_source);
+       forget(to_destination);
        broken = false;
        source_linked = true;
        destination_linked = true;
@@ -149,6 +154,7 @@ inline resumes_at_source() {
   /* Relocation::roll_back(): nothing can commit any more. */
   assert(!record || recorded_outcome == kReturned || (revoked && !exporter_up));
   record = false;
+  revoked = false;
   migrating = false;
   if
   :: source_qemu != gone -> source_qemu = executing; never_two()
@@ -157,7 +163,7 @@ inline resumes_at_source() {
 }
 
 proctype SourceSupervisor() {
-  mtype event, seen;
+  mtype event;
   bool gave_up;
 begin:
   gave_up = false;
@@ -230,7 +236,7 @@ settle: /* settle_whether_committed(): the exporter's word, or its record once i
 #ifdef WITHOUT_REAP_FIRST
        goto roll_back }
 #else
-       exporter_up = false; forget(to_exporter, seen); teller_died = true }
+       exporter_up = false; forget(to_exporter); teller_died = (WRONG > 0) }
 #endif
   :: !source_supervised -> goto crashed
   od;
@@ -270,7 +276,7 @@ follow: /* follow(): frozen, until it is certain that it need not be handed back
        :: record && recorded_outcome == kCommitted ->
           /* started again, from the record, and told again what an operator has decided */
           exporter_up = true; exporter_supervised = true; source_state = kCommitted;
-          heard_loaded = true; heard_completed = true; broken = true; source_linked = false;
+          broken = true; source_linked = false;
           running_there = false; teller_died = false;
           if
 #ifndef WITHOUT_REVOKE_AGAIN
@@ -309,7 +315,7 @@ leave:
 
 crashed: /* `vmhop recover`: a new supervisor, which knows what is on disk and which processes live */
   atomic { !source_supervised ->
-    forget(from_exporter, seen);
+    forget(from_exporter);
     revoked = false; /* whoever asked has no answer */
     look_for_memory() };
   if
@@ -317,13 +323,13 @@ crashed: /* `vmhop recover`: a new supervisor, which knows what is on disk and w
   :: atomic { source_qemu == gone -> goto done }
   /* It gives its former exporter time to see that its supervisor is gone, and decides by the record. */
   :: atomic { exporter_up && record && recorded_outcome == kCommitted && source_qemu != gone ->
-       source_supervised = true; exporter_up = false; forget(to_exporter, seen); goto follow }
+       source_supervised = true; exporter_up = false; forget(to_exporter); goto follow }
   /* ... unless that has given up: it stays to tell the destination so. */
   :: atomic { exporter_up && source_state == kAborted && source_qemu != gone ->
        source_supervised = true;
 #ifdef WITHOUT_TELLER
        if
-       :: record -> exporter_up = false; forget(to_exporter, seen)
+       :: record -> exporter_up = false; forget(to_exporter)
        :: else -> skip
        fi;
 #endif
