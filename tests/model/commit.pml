@@ -41,6 +41,9 @@
 #ifndef WRONG
 #define WRONG 0
 #endif
+#ifndef DECISIONS /* 0: of the right ones only that without which the VM would stay nowhere */
+#define DECISIONS 1
+#endif
 
 mtype = {
   /* SourceState, DestinationState, Reception::Stage */
@@ -113,10 +116,11 @@ bool lost = false;                 /* the memory went with its last holder */
 
 /* An operator is right who knows these of the other host. */
 #define right_to_run_at_source (destination_qemu == gone)
-#define right_to_give_away (destination_runs || over)
-#define right_to_run_at_destination (source_qemu == gone || \
-                                     (record && recorded_outcome == kCommitted && !wrongly_run))
-#define right_to_give_back (source_qemu != gone)
+#define right_to_give_away (DECISIONS && (destination_runs || over))
+#define right_to_run_at_destination \
+  (DECISIONS && (source_qemu == gone || \
+                 (record && recorded_outcome == kCommitted && !wrongly_run)))
+#define right_to_give_back (DECISIONS && source_qemu != gone)
 
 inline decides(is_right, wrongly) {
   if
