@@ -98,7 +98,11 @@ class AtAMoment : public HopTest, public testing::WithParamInterface<Moment> {
     ASSERT_VALUE(Finished ended, finish(*supervisor, within(kPatience)));
     // A pager that was started again stays when the source had heard of its predecessor.
     bool replaced = GetParam().kills(at, &VmRecord::pager) || former_.has_value();
-    if (!replaced) EXPECT_OK(nothing_left_at(host(at).name()));
+    if (at == At::kThird) {
+      EXPECT_OK(no_process_left_at("third"));
+    } else if (!replaced) {
+      EXPECT_OK(nothing_left_at(host(at).name()));
+    }
   }
 
   std::optional<VmhopHost> third_;
