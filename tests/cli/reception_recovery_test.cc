@@ -93,6 +93,7 @@ TEST_F(ReceptionRecoveryTest, AVmThatRunsIsLeftRunning) {
 
 // Its supervisor died before the pager's word that all is here.
 TEST_F(ReceptionRecoveryTest, AVmThatIsDrainedAlreadyIsNotKilled) {
+  qemu_.set_run_state("running");
   host_.pagers.push_back([&](Peer& peer) {
     expect_start(peer);
     drain(peer);
