@@ -4,6 +4,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cerrno>
+
 namespace vmhop {
 namespace {
 
@@ -30,7 +32,8 @@ LocalServer::~LocalServer() {
 void LocalServer::accept_client() {
   // Not blocking: a client that does not read its answers is dropped, nobody waits for it.
   UniqueFd client(::accept4(listening_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-  if (!client.valid() || clients_.size() >= kMaxClients) return;
+  if (!client.valid()) return pause_.after_failure(errno);
+  if (clients_.size() >= kMaxClients) return;
   int fd = client.get();
   clients_.emplace(fd, ControlChannel(std::move(client)));
   loop_.set(fd, POLLIN, [this, fd](short) { serve_client(fd); });

@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include "backend/base/accept_pause.h"
 #include "backend/base/control_channel.h"
 #include "backend/base/event_loop.h"
 #include "backend/base/result.h"
@@ -36,6 +37,7 @@ class LocalServer {
   EventLoop& loop_;
   std::string path_;
   UniqueFd listening_;
+  AcceptPause pause_{loop_, listening_.get()};
   Handler handler_;
   std::map<int, ControlChannel> clients_;
 };

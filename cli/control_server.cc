@@ -4,6 +4,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cerrno>
+
 namespace vmhop {
 namespace {
 
@@ -31,7 +33,8 @@ ControlServer::~ControlServer() {
 void ControlServer::accept_client() {
   // Non-blocking: the supervisor waits for nobody who stopped reading.
   UniqueFd socket(::accept4(listening_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-  if (!socket.valid() || clients_.size() >= kMaxClients) return;
+  if (!socket.valid()) return pause_.after_failure(errno);
+  if (clients_.size() >= kMaxClients) return;
   ClientId id = next_id_++;
   auto it = clients_.emplace(id, ControlChannel(std::move(socket))).first;
   loop_.set(it->second.fd(), POLLIN, [this, id](short) { serve(id); });

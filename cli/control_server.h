@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 
+#include "backend/base/accept_pause.h"
 #include "backend/base/control_channel.h"
 #include "backend/base/event_loop.h"
 #include "backend/base/result.h"
@@ -42,6 +43,7 @@ class ControlServer {
   EventLoop& loop_;
   std::string path_;
   UniqueFd listening_;
+  AcceptPause pause_{loop_, listening_.get()};
   Callbacks callbacks_;
   ClientId next_id_ = 1;
   std::map<ClientId, ControlChannel> clients_;

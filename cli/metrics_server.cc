@@ -68,7 +68,8 @@ MetricsServer::~MetricsServer() {
 
 void MetricsServer::accept_client() {
   UniqueFd socket(::accept4(listening_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-  if (!socket.valid() || clients_.size() >= kMaxClients) return;
+  if (!socket.valid()) return pause_.after_failure(errno);
+  if (clients_.size() >= kMaxClients) return;
   int fd = socket.get();
   auto deadline = loop_.after(kPatience, [this, fd] {
     clients_.at(fd).deadline = 0;

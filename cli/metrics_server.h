@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "backend/base/accept_pause.h"
 #include "backend/base/event_loop.h"
 #include "backend/base/result.h"
 
@@ -35,6 +36,7 @@ class MetricsServer {
 
   EventLoop& loop_;
   UniqueFd listening_;
+  AcceptPause pause_{loop_, listening_.get()};
   std::string base_;
   std::map<int, Client> clients_;
 };

@@ -19,6 +19,8 @@ using nlohmann::json;
 // QMP answers are small; the largest (query-qmp-schema) are a few hundred KiB.
 constexpr size_t kMaxLine = 16 << 20;
 constexpr std::chrono::milliseconds kRetryEvery{5};
+// Of events that nobody takes; QEMU says a few a second at most, whatever its guest does.
+constexpr size_t kMaxEvents = 4096;
 // That an int64_t of nanoseconds holds: in the year 2262.
 constexpr uint64_t kLatestSecond = INT64_MAX / 1'000'000'000 - 1;
 
@@ -170,6 +172,7 @@ void QmpClient::accept_line(std::string_view line) {
   auto body = parse_json(line);
   if (!body.is_object()) return;  // QEMU ends lines with \r\n and sends nothing else
   if (body.contains("event")) {
+    if (events_.size() == kMaxEvents) events_.pop_front();
     events_.push_back(to_event(body));
   } else if (body.contains("QMP")) {
     greeting_ = std::move(body);

@@ -18,7 +18,9 @@ ReceptionOutcome Reception::go_on(FoundVm found) {
   page_map_ = std::move(found.page_map);
   setup_ = MigrationSetup::from_found(found.record.found_in_qemu);
   source_connected_ = true;
-  bool committed = found.state == DestinationState::kCommitted;
+  // A drained one is committed, too: its supervisor died before it heard of the end.
+  bool committed =
+      found.state == DestinationState::kCommitted || found.state == DestinationState::kDrained;
   // Of a committed VM it is not known yet whether it runs, so it must not be given back: that is
   // what kResuming means.
   stage_ = committed ? Stage::kResuming : Stage::kLoaded;

@@ -3,11 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
+#include <chrono>
 #include <filesystem>
 
 #include "tests/backend/memory_image.h"
@@ -132,6 +134,27 @@ TEST_F(LocalServerTest, WaitsForNobodyWhoDoesNotReadHisAnswers) {
     must(loop_->run_once(0));
   auto client = must(ControlChannel::connect(path_));
   EXPECT_EQ(ask(client, {{"cmd", "status"}}).at("to"), "status");
+}
+
+// The loop has other things to do than to be told again and again of one that it cannot accept.
+TEST_F(LocalServerTest, WaitsWithoutSpinningUntilThereAreDescriptorsAgain) {
+  auto first = must(ControlChannel::connect(path_));
+  auto second = must(ControlChannel::connect(path_));
+  UniqueFd lowest(::dup(first.fd()));
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  rlimit none{static_cast<rlim_t>(lowest.get()), before.rlim_max};
+  lowest.reset();
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+  must(loop_->run_once(kPatienceMs));
+  // Nothing is due before the pause is over: a round that spins would be back at once.
+  auto begin = std::chrono::steady_clock::now();
+  must(loop_->run_once(kPatienceMs));
+  auto waited = std::chrono::steady_clock::now() - begin;
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_GT(waited, std::chrono::milliseconds(20));
+  EXPECT_EQ(ask(second, {{"cmd", "status"}}).at("to"), "status");
+  EXPECT_EQ(ask(first, {{"cmd", "status"}}).at("to"), "status");
 }
 
 TEST_F(LocalServerTest, LeavesNoSocketBehindAndReplacesADeadOne) {

@@ -102,6 +102,34 @@ TEST_F(QmpClientTest, SurvivesTimesAndNestingThatNoQemuHas) {
   EXPECT_FALSE(client->take_event()) << "nested too deep to be looked at";
 }
 
+TEST_F(QmpClientTest, ForgetsTheOldestOfMoreEventsThanAnybodyTakes) {
+  auto [qemu, socket] = socket_pair(SOCK_STREAM).value();
+  std::string begin = "{\"QMP\":{}}\n{\"id\":1,\"return\":{}}\n";
+  ASSERT_TRUE(write_all(qemu.get(), std::as_bytes(std::span(begin))).ok());
+  auto client =
+      QmpClient::over(std::move(socket), QmpClient::Clock::now() + std::chrono::seconds(10));
+  ASSERT_TRUE(client.ok()) << client.error().message();
+  size_t count = 20'000;
+  std::string said;
+  for (size_t i = 0; i < count; ++i)
+    said += fmt::format("{{\"event\":\"{}\"}}\n", i);
+  std::thread talk([&, end = std::move(qemu)] {
+    EXPECT_TRUE(write_all(end.get(), std::as_bytes(std::span(said))).ok());
+    ::shutdown(end.get(), SHUT_RDWR);
+  });
+  while (client->process_input()) {
+  }
+  talk.join();
+  size_t kept = 0;
+  std::string latest;
+  while (auto event = client->take_event()) {
+    latest = event->name;
+    ++kept;
+  }
+  EXPECT_LT(kept, count / 2);
+  EXPECT_EQ(latest, std::to_string(count - 1));
+}
+
 TEST_F(QmpClientTest, NoticesThatQemuIsGone) {
   auto client = connect();
   qemu_.exit();

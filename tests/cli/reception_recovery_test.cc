@@ -91,6 +91,18 @@ TEST_F(ReceptionRecoveryTest, AVmThatRunsIsLeftRunning) {
   EXPECT_EQ(qemu_.count("cont"), 0U);
 }
 
+// Its supervisor died before the pager's word that all is here.
+TEST_F(ReceptionRecoveryTest, AVmThatIsDrainedAlreadyIsNotKilled) {
+  qemu_.set_run_state("running");
+  host_.pagers.push_back([&](Peer& peer) {
+    expect_start(peer);
+    drain(peer);
+  });
+  EXPECT_EQ(go_on(DestinationState::kDrained, true).end, ReceptionEnd::kDrained);
+  EXPECT_EQ(qemu_.run_state(), "running");
+  EXPECT_EQ(qemu_.count("cont"), 0U);
+}
+
 TEST_F(ReceptionRecoveryTest, AVmThatItsUserPausedStaysPaused) {
   qemu_.set_run_state("paused");
   host_.pagers.push_back([&](Peer& peer) {

@@ -65,6 +65,7 @@ class FakeHost : public RelocationHost {
     std::lock_guard lock(mutex_);
     events_.push_back(event.value("event", ""));
     if (on_event) on_event(event.value("event", ""));
+    if (on_notice && event.value("event", "") == "notice") on_notice(event.value("message", ""));
   }
 
   std::vector<std::string> notes() const {
@@ -82,6 +83,7 @@ class FakeHost : public RelocationHost {
   std::atomic<bool> recorded{false};
   std::atomic<bool> qemu_exited{false};
   std::function<void(const std::string& event)> on_event;
+  std::function<void(const std::string& message)> on_notice;
 
  private:
   void note(const std::string& text) {

@@ -41,6 +41,19 @@ TEST_F(RelocationTest, MovesARunningVmAndEndsDrained) {
   EXPECT_EQ(qemu_.count("cont"), 0U);
 }
 
+TEST_F(RelocationTest, TellsTheUserOfWrongPages) {
+  std::vector<std::string> notices;
+  host_.on_notice = [&](const std::string& message) { notices.push_back(message); };
+  host_.exporter = [&](Peer& peer) {
+    commit(peer, host_);
+    peer.say({{"event", "running"}, {"blackout_ns", 7}});
+    peer.say({{"event", "error"}, {"message", "2 pages came with other bytes"}});
+    peer.say({{"event", "drained"}, {"report", json::object()}});
+  };
+  EXPECT_EQ(relocate().end, RelocationEnd::kDrained);
+  EXPECT_THAT(notices, ElementsAre("2 pages came with other bytes"));
+}
+
 TEST_F(RelocationTest, TellsTheDestinationThatAPausedVmWasPaused) {
   qemu_.set_run_state("paused");
   json read_point;

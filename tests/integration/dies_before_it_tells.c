@@ -1,7 +1,8 @@
 /*
- * Preloaded into the processes of a destination: the first that is about to tell of the event
- * VMHOP_TEST_EVENT dies instead, with what it would have told of in its page map. The file that
- * VMHOP_TEST_DEATH names says that it did.
+ * Preloaded into the processes of a host: the first that is about to tell of the event
+ * VMHOP_TEST_EVENT dies instead, with what it would have told of in its files. Where
+ * VMHOP_TEST_THEN is "stop" it is stopped there, for a test to kill whom it likes, and tells when
+ * it is continued. The file that VMHOP_TEST_DEATH names has its process id.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -23,12 +24,22 @@ static int tells_of_the_event(const struct msghdr* message) {
 
 static int is_the_first(void) {
   const char* death = getenv("VMHOP_TEST_DEATH");
-  return death != NULL && open(death, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600) >= 0;
+  if (death == NULL) return 0;
+  int file = open(death, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (file < 0) return 0;
+  dprintf(file, "%d\n", (int)getpid());
+  close(file);
+  return 1;
+}
+
+static int signal_in_place(void) {
+  const char* then = getenv("VMHOP_TEST_THEN");
+  return then != NULL && strcmp(then, "stop") == 0 ? SIGSTOP : SIGKILL;
 }
 
 ssize_t sendmsg(int socket, const struct msghdr* message, int flags) {
   if (tells_of_the_event(message) && is_the_first()) {
-    kill(getpid(), SIGKILL);
+    kill(getpid(), signal_in_place());
   }
   return syscall(SYS_sendmsg, socket, message, flags);
 }

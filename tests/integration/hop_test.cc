@@ -30,7 +30,7 @@ std::vector<std::string> joined(std::vector<std::string> all,
 void HopTest::SetUp() {
   ASSERT_EQ(::geteuid(), 0U) << "the lab makes network namespaces: run the tests as root";
   guest_.kernel = VMHOP_LAB_BAREMETAL;
-  ASSERT_VALUE(network_, Network::create());
+  ASSERT_VALUE(network_, Network::create(network_spec_));
   ASSERT_VALUE(source_, VmhopHost::create(*network_, "source", VMHOP_LAB_PROGRAM));
   ASSERT_VALUE(destination_, VmhopHost::create(*network_, "destination", VMHOP_LAB_PROGRAM));
   ASSERT_VALUE(console_, GuestConsole::create());

@@ -63,6 +63,7 @@ class HopTest : public testing::Test {
   Result<Process> recover(const VmhopHost& host);
 
   BaremetalGuest guest_;
+  NetworkSpec network_spec_;
   std::unique_ptr<Network> network_;
   std::optional<VmhopHost> source_;
   std::optional<VmhopHost> destination_;

@@ -1,0 +1,255 @@
+// Processes that are killed at the very moment at which a VM is drained, and at which it hops on.
+#include <signal.h>  // NOLINT(modernize-deprecated-headers): POSIX signals, not C's
+
+#include <thread>
+
+#include "cli/json_access.h"
+#include "tests/integration/hop_test.h"
+
+namespace vmhop::lab {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kPatience = 60s;
+
+enum class At { kSource, kDestination, kThird };
+
+struct Victim {
+  At at;
+  ProcessIdentity VmRecord::*who;
+};
+
+struct Moment {
+  const char* name;
+  At teller;  // whose exporter or pager is stopped at it
+  std::vector<Victim> victims;
+
+  bool kills(At at, ProcessIdentity VmRecord::*who) const {
+    for (const Victim& victim : victims)
+      if (victim.at == at && victim.who == who) return true;
+    return false;
+  }
+};
+
+void PrintTo(const Moment& moment, std::ostream* out) {
+  *out << moment.name;
+}
+
+class AtAMoment : public HopTest, public testing::WithParamInterface<Moment> {
+ protected:
+  static std::string mark(const VmhopHost& host) {
+    return host.runtime_directory() + "/" + kVm + "/death";
+  }
+
+  // The first process there that is about to tell of the event is stopped.
+  static void stop_before(VmhopHost& host, const std::string& event) {
+    host.set_environment("LD_PRELOAD", VMHOP_DIES_BEFORE_IT_TELLS);
+    host.set_environment("VMHOP_TEST_DEATH", mark(host));
+    host.set_environment("VMHOP_TEST_EVENT", event);
+    host.set_environment("VMHOP_TEST_THEN", "stop");
+  }
+
+  static Result<ProcessIdentity> wait_until_stopped(const VmhopHost& host) {
+    for (auto deadline = within(kPatience); Clock::now() < deadline;) {
+      auto text = read_file(mark(host), 32);
+      if (text && text->ends_with('\n')) {
+        VMHOP_ASSIGN(ProcessIdentity process, identify_process(std::stoi(*text)));
+        auto stat = read_file(fmt::format("/proc/{}/stat", process.pid), 4096);
+        if (stat && stat->find(") T ") != std::string::npos) return process;
+      }
+      std::this_thread::sleep_for(2ms);  // nobody tells: it is another process's child
+    }
+    return Error("nobody was stopped at the " + host.name());
+  }
+
+  static Status go_on(const ProcessIdentity& stopped) {
+    return is_alive(stopped) ? signal_process(stopped, SIGCONT) : ok_status();
+  }
+
+  const VmhopHost& host(At at) const {
+    return at == At::kSource ? *source_ : at == At::kDestination ? *destination_ : *third_;
+  }
+
+  // A pager that waits for the source to hear that all is drained is in no record any more.
+  Status kill_pager(const VmhopHost& where) {
+    for (pid_t pid : processes_in({network_->host(where.name()).fd()})) {
+      auto command = read_file(fmt::format("/proc/{}/cmdline", pid), 4096);
+      if (!command || command->find("internal-pager") == std::string::npos) continue;
+      VMHOP_ASSIGN(ProcessIdentity pager, identify_process(pid));
+      return signal_process(pager, SIGKILL);
+    }
+    return Error("there is no pager at the " + where.name());
+  }
+
+  void kill_victims() {
+    for (const Victim& victim : GetParam().victims) {
+      if (victim.who == &VmRecord::pager) {
+        ASSERT_OK(kill_pager(host(victim.at)));
+      } else {
+        ASSERT_OK(kill(host(victim.at), victim.who));
+      }
+    }
+  }
+
+  // A supervisor that was killed there has a successor, and the VM its end as a user would end it.
+  void end_at(At at, std::optional<Process>& supervisor) {
+    supervisor->signal(SIGTERM);
+    ASSERT_VALUE(Finished ended, finish(*supervisor, within(kPatience)));
+    // A pager that was started again stays when the source had heard of its predecessor.
+    bool replaced = GetParam().kills(at, &VmRecord::pager) || former_.has_value();
+    if (at == At::kThird) {
+      EXPECT_OK(no_process_left_at("third"));
+    } else if (!replaced) {
+      EXPECT_OK(nothing_left_at(host(at).name()));
+    }
+  }
+
+  std::optional<VmhopHost> third_;
+  std::optional<Process> former_;  // QEMU is in its process group
+};
+
+class Drained : public AtAMoment {};
+
+TEST_P(Drained, LosesNothing) {
+  bool at_source = GetParam().teller == At::kSource;
+  stop_before(at_source ? *source_ : *destination_, "drained");
+  ASSERT_OK(boot());
+  ASSERT_OK(await());
+  ASSERT_VALUE(relocating_, start_relocation());
+  ASSERT_VALUE(ProcessIdentity stopped, wait_until_stopped(host(GetParam().teller)));
+  kill_victims();
+  ASSERT_OK(go_on(stopped));
+  if (GetParam().kills(At::kDestination, &VmRecord::supervisor)) {
+    ASSERT_OK(guest_goes_on());
+    ASSERT_VALUE(former_, recover(*destination_));
+    std::swap(*former_, *receiving_);
+  }
+  ASSERT_OK(runs_at_destination());
+  if (GetParam().kills(At::kSource, &VmRecord::supervisor)) {
+    EXPECT_OK(no_process_left_at("source"));
+  } else {
+    ASSERT_VALUE(Finished relocated, finish(*relocating_, within(kPatience)));
+    EXPECT_TRUE(relocated.status.clean()) << relocated.describe();
+    ASSERT_VALUE(Finished ended, finish(*running_, within(kPatience)));
+    EXPECT_TRUE(ended.status.clean()) << ended.describe();
+    EXPECT_OK(nothing_left_at("source"));
+  }
+  end_at(At::kDestination, receiving_);
+}
+
+constexpr auto kSupervisor = &VmRecord::supervisor;
+constexpr auto kExporter = &VmRecord::exporter;
+constexpr auto kPager = &VmRecord::pager;
+
+INSTANTIATE_TEST_SUITE_P(
+    Where, Drained,
+    testing::Values(
+        Moment{"ThePagerDies", At::kDestination, {{At::kDestination, kPager}}},
+        Moment{"ItsSupervisorDies", At::kDestination, {{At::kDestination, kSupervisor}}},
+        Moment{"ItsSupervisorAndThePagerDie",
+               At::kDestination,
+               {{At::kDestination, kSupervisor}, {At::kDestination, kPager}}},
+        Moment{"TheExporterDies", At::kSource, {{At::kSource, kExporter}}},
+        Moment{"TheSourcesSupervisorDies", At::kSource, {{At::kSource, kSupervisor}}},
+        Moment{"ThePagerDiesWhileTheSourceHearsIt", At::kSource, {{At::kDestination, kPager}}},
+        Moment{"TheSupervisorDiesWhileTheSourceHearsIt",
+               At::kSource,
+               {{At::kDestination, kSupervisor}}}),
+    [](const auto& tested) { return std::string(tested.param.name); });
+
+// On to a third host while the first has not heard yet that the VM is drained: the processes of
+// both hops are alive.
+class HoppingOn : public AtAMoment {
+ protected:
+  HoppingOn() { network_spec_.hosts = {"source", "destination", "third"}; }
+
+  void SetUp() override {
+    HopTest::SetUp();
+    if (HasFatalFailure()) return;
+    ASSERT_VALUE(third_, VmhopHost::create(*network_, "third", VMHOP_LAB_PROGRAM));
+    stop_before(*source_, "drained");
+    stop_before(*destination_, "prepared");
+    ASSERT_OK(boot());
+    ASSERT_OK(await());
+    ASSERT_VALUE(relocating_, start_relocation());
+    ASSERT_VALUE(first_, wait_until_stopped(*source_));
+    ASSERT_OK(runs_at_destination());
+    ASSERT_OK(await_at_third());
+    ASSERT_VALUE(onward_, destination_->relocate(kVm, third_->endpoint()));
+    ASSERT_VALUE(second_, wait_until_stopped(*destination_));
+    kill_victims();
+    ASSERT_OK(go_on(second_));
+  }
+
+  Status await_at_third() {
+    VMHOP_ASSIGN(at_third_, third_->receive(kVm, guest_.qemu_command(third_->place())));
+    return console_->attach(third_->place().console, within(kPatience));
+  }
+
+  // It is at the third host, whole, and left nothing where it was.
+  void expect_arrival() {
+    ASSERT_VALUE(Finished hopped, finish(*onward_, within(kPatience)));
+    ASSERT_TRUE(hopped.status.clean()) << hopped.describe();
+    ASSERT_OK(wait_for_state(*third_, "running"));
+    ASSERT_OK(guest_goes_on());
+    ASSERT_OK(go_on(first_));
+    EXPECT_OK(no_process_left_at("source"));
+    EXPECT_OK(no_process_left_at("destination"));
+    end_at(At::kThird, at_third_);
+  }
+
+  ProcessIdentity first_;   // the exporter of the first hop, or ...
+  ProcessIdentity second_;  // ... of the second, stopped
+  std::optional<Process> at_third_;
+  std::optional<Process> onward_;
+};
+
+using HoppingOnAlone = HoppingOn;
+
+TEST_P(HoppingOnAlone, GoesOn) {
+  expect_arrival();
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Without, HoppingOnAlone,
+    testing::Values(Moment{"TheFirstExporter", At::kSource, {{At::kSource, kExporter}}},
+                    Moment{"TheFirstSupervisor", At::kSource, {{At::kSource, kSupervisor}}},
+                    Moment{"TheFirstPager", At::kSource, {{At::kDestination, kPager}}}),
+    [](const auto& tested) { return std::string(tested.param.name); });
+
+class HoppingOnFails : public HoppingOn {};
+
+TEST_P(HoppingOnFails, LeavesTheVmWhereItIs) {
+  if (GetParam().kills(At::kDestination, kSupervisor)) {
+    ASSERT_OK(guest_goes_on());
+    ASSERT_VALUE(former_, recover(*destination_));
+    std::swap(*former_, *receiving_);
+  }
+  ASSERT_VALUE(Finished failed, finish(*onward_, within(kPatience)));
+  EXPECT_FALSE(failed.status.clean()) << failed.describe();
+  ASSERT_OK(runs_at_destination());
+  ASSERT_OK(go_on(first_));
+  EXPECT_OK(no_process_left_at("source"));
+  // And it goes there the next time.
+  at_third_->signal(SIGTERM);
+  ASSERT_VALUE(Finished gone, finish(*at_third_, within(kPatience)));
+  if (GetParam().kills(At::kThird, kSupervisor)) {
+    ASSERT_VALUE(Finished dropped, third_->command({"drop", kVm, "--yes"}));
+  }
+  ASSERT_OK(await_at_third());
+  ASSERT_VALUE(onward_, destination_->relocate(kVm, third_->endpoint()));
+  expect_arrival();
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    When, HoppingOnFails,
+    testing::Values(Moment{"ItsExporterDies", At::kSource, {{At::kDestination, kExporter}}},
+                    Moment{"ItsSupervisorDies", At::kSource, {{At::kDestination, kSupervisor}}},
+                    Moment{"TheThirdsPagerDies", At::kSource, {{At::kThird, kPager}}},
+                    Moment{"TheThirdsSupervisorDies", At::kSource, {{At::kThird, kSupervisor}}},
+                    Moment{"TheThirdsQemuDies", At::kSource, {{At::kThird, &VmRecord::qemu}}}),
+    [](const auto& tested) { return std::string(tested.param.name); });
+
+}  // namespace
+}  // namespace vmhop::lab
