@@ -3,7 +3,7 @@
 
 # Programs of others, which the documents may name.
 others=' apt apt-get cd chmod cmake cp ctest dch dpkg-buildpackage echo exit export ls openssl sbatch scontrol
-  scp ssh systemctl '
+  scp ssh systemctl virsh '
 
 # A command a line: prompts, continued lines and what joins commands taken out.
 lines_of() {  # TEXT
