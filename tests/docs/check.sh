@@ -106,5 +106,5 @@ check_spans() {  # FILE
     for word in $(grep -oE -e '--[a-z][a-z-]+' <<<"${span%% -- *}" || true); do
       grep -qE -e "$word\b" <<<"$known" || complain "vmhop $command knows no $word"
     done
-  done < <(grep -noE '`vmhop [a-z]+[^`]*`' "$tree/$1")
+  done < <(grep -noE '`vmhop [a-z]+[^`]*`' "$tree/$1" || true)
 }
