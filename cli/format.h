@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <string>
 
+#include "cli/json_access.h"
+
 namespace vmhop {
 
 inline std::string format_bytes(uint64_t bytes) {
@@ -23,6 +25,12 @@ inline std::string format_duration(uint64_t ns) {
   if (ns < 1'000'000'000) return fmt::format("{:.1f} ms", value / 1e6);
   if (ns < 120'000'000'000) return fmt::format("{:.2f} s", value / 1e9);
   return fmt::format("{:.0f} min", value / 60e9);
+}
+
+// The nanoseconds of a JSON member; "-" for none.
+inline std::string duration_of(const nlohmann::json& object, const char* key) {
+  uint64_t ns = number_of(object, key);
+  return ns == 0 ? "-" : format_duration(ns);
 }
 
 inline std::string format_count(uint64_t count) {

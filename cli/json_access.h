@@ -1,11 +1,15 @@
 // Reading JSON from outside without exceptions: a missing or mistyped member is the fallback.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
 
 namespace vmhop {
+
+// Records on disk are never near so many bytes; more is not read.
+inline constexpr size_t kMaxRecord = 1 << 20;
 
 inline std::string text_of(const nlohmann::json& object, const char* key,
                            const std::string& fallback = {}) {

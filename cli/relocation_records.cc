@@ -17,7 +17,6 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-constexpr size_t kMaxRecord = 1 << 20;
 constexpr const char* kSuffix = ".json";
 
 // No VM's name begins with a dot.

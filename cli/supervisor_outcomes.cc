@@ -256,16 +256,21 @@ void Supervisor::on_received(const ReceptionOutcome& outcome) {
   }
 }
 
-// Whole: from here on it is what `vmhop run` has.
-void Supervisor::on_vm_arrived() {
-  adopt(destination_->vm());
-  destination_.reset();
+// A pager that has not told the source yet is on its own.
+void Supervisor::note_arrival() {
   record_.role = "run";
   record_.pager = {};
   forget_one_time_key();
   view_.set("role", "run");
   view_.set("listen", nullptr);
   view_.set("peer", nullptr);
+}
+
+// Whole: from here on it is what `vmhop run` has.
+void Supervisor::on_vm_arrived() {
+  adopt(destination_->vm());
+  destination_.reset();
+  note_arrival();
   view_.forget_relocation();
   spdlog::info("{} is here with all of its memory", name_);
   if (auto watched = watch_vm(); !watched) {

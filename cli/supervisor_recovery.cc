@@ -22,7 +22,7 @@ namespace {
 // For an exporter to notice that its supervisor is gone, which it does at once unless it is
 // stopped.
 constexpr std::chrono::seconds kExporterNotices{2};
-constexpr std::chrono::milliseconds kLookAgain{20};
+constexpr std::chrono::milliseconds kLookForItsEnd{20};
 constexpr std::chrono::seconds kMonitorTimeout{10};
 constexpr std::chrono::seconds kRollBack{15};
 
@@ -122,8 +122,29 @@ Status Supervisor::recover(const RecoverOptions& options) {
   VMHOP_ASSIGN(std::shared_ptr<ChildProcess> qemu, ChildProcess::adopt(record_.qemu.pid));
   if (qemu->identity() != record_.qemu) return Error("QEMU is gone", ErrorKind::kClosed);
   VMHOP_ASSIGN(auto vm, VmProcess::recover(qemu, command_ ? &*command_ : nullptr, record_.regions));
+  if (record_.role != "run" && has_arrived(*vm)) note_arrival();
   return record_.role == "run" ? recover_source(std::move(vm), options)
                                : recover_destination(vm, options);
+}
+
+// Its supervisor died between the last word of the switch and the record that the VM is here.
+// QEMU's own word tells it from one that waits for its VM where another one's page map was left.
+bool Supervisor::has_arrived(VmProcess& vm) const {
+  const VmPaths& paths = claim_.paths();
+  auto switched = read_switch_record(paths.directory());
+  if (!switched || *switched) return false;
+  UniqueFd file(::open(paths.page_map().c_str(), O_RDWR | O_CLOEXEC));
+  if (!file.valid()) return false;
+  std::vector<RegionInfo> infos;
+  for (const RegionRecord& region : record_.regions)
+    infos.push_back({region.id, region.size, region.page_size});
+  auto map = PageMap::attach(std::move(file), infos);
+  if (!map || map->destination_state() != DestinationState::kDrained) return false;
+  auto qmp = QmpClient::connect(paths.relocation_qmp(), QmpClient::Clock::now() + kMonitorTimeout,
+                                [&vm] { return vm.check_alive(); });
+  if (!qmp) return false;
+  auto status = qmp->execute("query-status");
+  return status && text_of(*status, "status") != "inmigrate";
 }
 
 // The source ----------------------------------------------------------------------------------
@@ -142,7 +163,7 @@ Result<std::optional<CommitRecord>> Supervisor::settle_former_exporter() {
       end_helper(record_.exporter);
       break;
     }
-    std::this_thread::sleep_for(kLookAgain);
+    std::this_thread::sleep_for(kLookForItsEnd);
   }
   return read_commit_record(paths.directory());
 }

@@ -12,8 +12,6 @@
 namespace vmhop {
 namespace {
 
-constexpr size_t kMaxRecord = 1 << 20;
-
 std::string path_in(const std::string& directory) {
   return directory + "/switch";
 }

@@ -9,8 +9,6 @@
 namespace vmhop {
 namespace {
 
-constexpr size_t kMaxRecord = 1 << 20;
-
 nlohmann::json to_json(const ProcessIdentity& identity) {
   return {{"pid", identity.pid}, {"start_time", identity.start_time}};
 }

@@ -58,11 +58,6 @@ std::string residency(const json& status) {
                      std::min(100.0, percent(number_of(progress, "pages_resident"), total)));
 }
 
-std::string latency(const json& status, const char* key) {
-  uint64_t ns = number_of(progress_of(status), key);
-  return ns == 0 ? "-" : format_duration(ns);
-}
-
 // fmt pads by characters, and "µs" is one column for each of them.
 std::string table_row(const std::string& name, const std::string& state, const std::string& ram,
                       const std::string& peer, const std::string& resident, const std::string& rate,
@@ -111,7 +106,7 @@ std::string status_table(const std::vector<json>& statuses) {
         text_of(status, "vm"), state, fmt::format("{} MiB", number_of(status, "ram_mib")),
         peer.empty() ? "-" : peer, residency(status), rate == 0 ? "-" : format_bytes(rate) + "/s",
         progress.empty() ? "-" : format_count(number_of(progress, "faults")),
-        latency(status, "fault_p50_ns"), latency(status, "fault_p99_ns"));
+        duration_of(progress, "fault_p50_ns"), duration_of(progress, "fault_p99_ns"));
   }
   return table;
 }
@@ -143,8 +138,8 @@ std::string status_details(const json& status) {
                                 count("pages_precached"), count("pages_hole")));
     line("faults", count("faults"));
     line("fault latency",
-         fmt::format("p50 {}, p99 {}, longest {}", latency(status, "fault_p50_ns"),
-                     latency(status, "fault_p99_ns"), latency(status, "fault_max_ns")));
+         fmt::format("p50 {}, p99 {}, longest {}", duration_of(progress, "fault_p50_ns"),
+                     duration_of(progress, "fault_p99_ns"), duration_of(progress, "fault_max_ns")));
     line("rate", format_bytes(number_of(status, "bytes_per_second")) + "/s");
   }
   if (status.contains("remaining_ms")) {

@@ -45,11 +45,6 @@ std::string title_line(const json& status) {
                      peer.empty() ? "" : "  " + peer, link, number_of(status, "ram_mib"));
 }
 
-std::string latency(const json& progress, const char* key) {
-  uint64_t ns = number_of(progress, key);
-  return ns == 0 ? "-" : format_duration(ns);
-}
-
 // A column for each power of two from the shortest to the longest fault.
 std::string latency_distribution(const json& progress) {
   std::map<int, uint64_t> by_power;
@@ -158,11 +153,12 @@ std::vector<std::string> WatchScreen::progress_lines(const json& status, unsigne
       labelled("rate", fmt::format("{} {}/s, {} so far", rate_line,
                                    format_bytes(number_of(status, "bytes_per_second")),
                                    format_bytes(number_of(progress, "bytes_read")))),
-      labelled("faults",
-               fmt::format("{}, {:.0f}/s  p50 {}  p99 {}  longest {}",
-                           format_count(number_of(progress, "faults")), history.faults_per_second,
-                           latency(progress, "fault_p50_ns"), latency(progress, "fault_p99_ns"),
-                           latency(progress, "fault_max_ns")))};
+      labelled(
+          "faults",
+          fmt::format("{}, {:.0f}/s  p50 {}  p99 {}  longest {}",
+                      format_count(number_of(progress, "faults")), history.faults_per_second,
+                      duration_of(progress, "fault_p50_ns"), duration_of(progress, "fault_p99_ns"),
+                      duration_of(progress, "fault_max_ns")))};
   if (std::string shape = latency_distribution(progress); !shape.empty()) {
     lines.push_back(labelled("latency", shape));
   }

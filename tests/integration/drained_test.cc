@@ -158,6 +158,25 @@ INSTANTIATE_TEST_SUITE_P(
                {{At::kDestination, kSupervisor}}}),
     [](const auto& tested) { return std::string(tested.param.name); });
 
+// Its supervisor had taken the record of the switch away, and not yet written that the VM is here.
+using Arrival = HopTest;
+
+TEST_F(Arrival, IsRecoveredThoughItsRecordIsNotWritten) {
+  ASSERT_OK(boot());
+  ASSERT_OK(await());
+  ASSERT_OK(relocates_well());
+  ASSERT_OK(kill(*destination_, kSupervisor));
+  std::string directory = destination_->runtime_directory() + "/" + kVm;
+  auto record = read_vm_record(directory);
+  ASSERT_TRUE(record.has_value());
+  ASSERT_EQ(record->role, "run");
+  record->role = "receive";
+  ASSERT_OK(write_vm_record(directory, *record));
+  ASSERT_VALUE(std::optional<Process> successor, recover(*destination_));
+  std::swap(*successor, *receiving_);
+  EXPECT_OK(runs_at_destination());
+}
+
 // On to a third host while the first has not heard yet that the VM is drained: the processes of
 // both hops are alive.
 class HoppingOn : public AtAMoment {
