@@ -65,7 +65,7 @@ class BySsh : public HopTest {
 void BySsh::SetUp() {
   HopTest::SetUp();
   if (HasFatalFailure()) return;
-  ASSERT_VALUE(ssh_, SshServer::start(*network_, *destination_));
+  ASSERT_VALUE(ssh_, SshServer::start(*destination_));
   gate_ = network_->directory() + "/gate";
   fs::create_directory(gate_);
   ASSERT_OK(replace_file(gate_ + "/script", kGate));

@@ -13,8 +13,9 @@ namespace vmhop::lab {
 
 class SshServer {
  public:
-  // What is started by it finds the host's VMs, as if it had been started by VmhopHost.
-  static Result<std::unique_ptr<SshServer>> start(const Network& network, const VmhopHost& host);
+  // What is started by it finds the host's VMs, as if it had been started by VmhopHost. `host` must
+  // outlive this. One for each lab: its files are in a directory beside the host's.
+  static Result<std::unique_ptr<SshServer>> start(const VmhopHost& host);
   SshServer(const SshServer&) = delete;
   SshServer& operator=(const SshServer&) = delete;
   ~SshServer();
@@ -29,14 +30,14 @@ class SshServer {
   Status stop();
 
  private:
-  explicit SshServer(std::string directory) : directory_(std::move(directory)) {}
-  Status make_keys(const std::string& address) const;
-  Status configure(const VmhopHost& host, const std::string& address) const;
+  explicit SshServer(const VmhopHost& host);
+  Status make_keys() const;
+  Status configure() const;
 
+  const VmhopHost& host_;
   std::string directory_;
   std::string url_;
   std::string client_;
-  const Namespace* where_ = nullptr;
   bool made_run_directory_ = false;
   std::optional<Process> server_;
 };

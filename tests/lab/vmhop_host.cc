@@ -1,6 +1,10 @@
 #include "tests/lab/vmhop_host.h"
 
+#include <poll.h>
+#include <signal.h>  // NOLINT(modernize-deprecated-headers): POSIX signals, not C's
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -15,6 +19,7 @@ namespace {
 // QEMU has to start, on a machine that may be busy.
 constexpr std::chrono::seconds kStartTimeout{60};
 constexpr std::chrono::seconds kCommandTimeout{60};
+constexpr int kDieTimeoutMs = 30'000;
 
 void append(std::vector<std::string>& all, const std::vector<std::string>& more) {
   all.insert(all.end(), more.begin(), more.end());
@@ -152,6 +157,24 @@ Result<std::string> VmhopHost::output_of(const std::vector<std::string>& argv) c
   VMHOP_ASSIGN(Finished finished, finish(process, within(kCommandTimeout)));
   if (!finished.status.clean()) return Error(argv[0] + ": " + finished.describe());
   return finished.out;
+}
+
+// On a kernel of its own it is found there, in a namespace from here: processes are everybody's.
+Status VmhopHost::kill_all(const std::string& prefix) const {
+  if (where_ == nullptr) {
+    std::string script = "pkill -KILL ^$0; while pgrep ^$0 >/dev/null; do sleep 0.1; done";
+    auto killed = output_of({"sh", "-c", script, prefix});
+    return killed ? ok_status() : Status(killed.error());
+  }
+  for (pid_t pid : processes_in({where_->fd()})) {
+    UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+    auto name = read_file(fmt::format("/proc/{}/comm", pid), 64);
+    if (!process.valid() || !name || !name->starts_with(prefix)) continue;
+    ::syscall(SYS_pidfd_send_signal, process.get(), SIGKILL, nullptr, 0);
+    VMHOP_ASSIGN(short gone, wait_fd(process.get(), POLLIN, kDieTimeoutMs));
+    if (gone == 0) return errorf("{} does not die", prefix);
+  }
+  return ok_status();
 }
 
 Result<nlohmann::json> VmhopHost::status(const std::string& vm) const {

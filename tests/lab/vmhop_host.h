@@ -39,6 +39,7 @@ class VmhopHost {
   const std::string& name() const { return name_; }
   const std::string& directory() const { return directory_; }
   std::string runtime_directory() const { return directory_ + "/run"; }
+  const std::string& address() const { return address_; }
   QemuPlace place() const { return uml_ != nullptr ? place_at(address_) : place_in(directory_); }
   // Where VMs are received here.
   std::string endpoint() const { return fmt::format("{}:{}", address_, kPort); }
@@ -80,6 +81,10 @@ class VmhopHost {
   Result<Process> start_program(const std::vector<std::string>& argv) const;
   // Runs one to its end: what it printed.
   Result<std::string> output_of(const std::vector<std::string>& argv) const;
+
+  // Kills every program here whose name begins so, children that others left behind included. They
+  // are gone when this returns.
+  Status kill_all(const std::string& prefix) const;
 
   // What `vmhop status NAME --json` says.
   Result<nlohmann::json> status(const std::string& vm) const;
