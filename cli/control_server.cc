@@ -1,5 +1,6 @@
 #include "cli/control_server.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -9,9 +10,19 @@
 namespace vmhop {
 namespace {
 
+using nlohmann::json;
+
 constexpr size_t kMaxClients = 64;
 
+UniqueFd any_descriptor() {
+  return UniqueFd(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+}
+
 }  // namespace
+
+json error_event(ErrorKind kind, const std::string& message) {
+  return {{"event", "error"}, {"kind", kind_name(kind)}, {"message", message}};
+}
 
 Result<std::unique_ptr<ControlServer>> ControlServer::start(EventLoop& loop,
                                                             const std::string& path,
@@ -19,6 +30,7 @@ Result<std::unique_ptr<ControlServer>> ControlServer::start(EventLoop& loop,
   VMHOP_ASSIGN(UniqueFd listening, listen_unix(path, SOCK_SEQPACKET));
   std::unique_ptr<ControlServer> server(
       new ControlServer(loop, path, std::move(listening), std::move(callbacks)));
+  server->spare_ = any_descriptor();
   loop.set(server->listening_.get(), POLLIN, [raw = server.get()](short) { raw->accept_client(); });
   return server;
 }
@@ -33,6 +45,10 @@ ControlServer::~ControlServer() {
 void ControlServer::accept_client() {
   // Non-blocking: the supervisor waits for nobody who stopped reading.
   UniqueFd socket(::accept4(listening_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  if (!socket.valid() && errno == EMFILE && spare_.valid()) {
+    spare_.reset();
+    return accept_client();
+  }
   if (!socket.valid()) return pause_.after_failure(errno);
   if (clients_.size() >= kMaxClients) return;
   ClientId id = next_id_++;
@@ -47,6 +63,9 @@ void ControlServer::serve(ClientId id) {
   if (request) {
     callbacks_.on_request(id, *std::move(request));
   } else if (request.error().kind() != ErrorKind::kTimedOut) {
+    if (request.error().kind() != ErrorKind::kClosed) {
+      send(id, error_event(ErrorKind::kFailed, request.error().message()));
+    }
     drop(id);
   }
 }
@@ -61,6 +80,7 @@ void ControlServer::drop(ClientId id) {
   if (it == clients_.end()) return;
   loop_.remove(it->second.fd());
   clients_.erase(it);
+  if (!spare_.valid()) spare_ = any_descriptor();
   callbacks_.on_gone(id);
 }
 

@@ -15,6 +15,9 @@
 
 namespace vmhop {
 
+// What a client reads in place of what it asked for.
+nlohmann::json error_event(ErrorKind kind, const std::string& message);
+
 class ControlServer {
  public:
   using ClientId = uint64_t;
@@ -27,7 +30,8 @@ class ControlServer {
                                                       Callbacks callbacks);
   ~ControlServer();
 
-  // A client that does not read is dropped rather than waited for.
+  // A client that does not read is dropped rather than waited for. One whose request cannot be
+  // read is told why and dropped: where descriptors are lacking, for those that it sends.
   void send(ClientId client, const nlohmann::json& message);
 
  private:
@@ -44,6 +48,7 @@ class ControlServer {
   std::string path_;
   UniqueFd listening_;
   AcceptPause pause_{loop_, listening_.get()};
+  UniqueFd spare_;  // given up for a client when there is no other descriptor
   Callbacks callbacks_;
   ClientId next_id_ = 1;
   std::map<ClientId, ControlChannel> clients_;

@@ -11,6 +11,7 @@
 #include "backend/page_map.h"
 #include "backend/session/key_passing.h"
 #include "cli/exit_codes.h"
+#include "cli/json_access.h"
 #include "cli/source_checks.h"
 #include "cli/source_rollback.h"
 #include "cli/supervisor.h"

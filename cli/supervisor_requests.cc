@@ -10,10 +10,6 @@ namespace {
 
 using nlohmann::json;
 
-json error_event(ErrorKind kind, const std::string& message) {
-  return {{"event", "error"}, {"kind", kind_name(kind)}, {"message", message}};
-}
-
 std::string duration_text(std::chrono::milliseconds duration) {
   auto seconds = (duration.count() + 999) / 1000;
   if (seconds < 120) return fmt::format("{} s", seconds);

@@ -19,7 +19,7 @@ namespace {
 // QEMU has to start, on a machine that may be busy.
 constexpr std::chrono::seconds kStartTimeout{60};
 constexpr std::chrono::seconds kCommandTimeout{60};
-constexpr int kDieTimeoutMs = 30'000;
+constexpr int kKillTimeoutMs = 30'000;
 
 void append(std::vector<std::string>& all, const std::vector<std::string>& more) {
   all.insert(all.end(), more.begin(), more.end());
@@ -171,7 +171,7 @@ Status VmhopHost::kill_all(const std::string& prefix) const {
     auto name = read_file(fmt::format("/proc/{}/comm", pid), 64);
     if (!process.valid() || !name || !name->starts_with(prefix)) continue;
     ::syscall(SYS_pidfd_send_signal, process.get(), SIGKILL, nullptr, 0);
-    VMHOP_ASSIGN(short gone, wait_fd(process.get(), POLLIN, kDieTimeoutMs));
+    VMHOP_ASSIGN(short gone, wait_fd(process.get(), POLLIN, kKillTimeoutMs));
     if (gone == 0) return errorf("{} does not die", prefix);
   }
   return ok_status();
