@@ -38,35 +38,6 @@ void PrintTo(const Moment& moment, std::ostream* out) {
 
 class AtAMoment : public HopTest, public testing::WithParamInterface<Moment> {
  protected:
-  static std::string mark(const VmhopHost& host) {
-    return host.runtime_directory() + "/" + kVm + "/death";
-  }
-
-  // The first process there that is about to tell of the event is stopped.
-  static void stop_before(VmhopHost& host, const std::string& event) {
-    host.set_environment("LD_PRELOAD", VMHOP_DIES_BEFORE_IT_TELLS);
-    host.set_environment("VMHOP_TEST_DEATH", mark(host));
-    host.set_environment("VMHOP_TEST_EVENT", event);
-    host.set_environment("VMHOP_TEST_THEN", "stop");
-  }
-
-  static Result<ProcessIdentity> wait_until_stopped(const VmhopHost& host) {
-    for (auto deadline = within(kPatience); Clock::now() < deadline;) {
-      auto text = read_file(mark(host), 32);
-      if (text && text->ends_with('\n')) {
-        VMHOP_ASSIGN(ProcessIdentity process, identify_process(std::stoi(*text)));
-        auto stat = read_file(fmt::format("/proc/{}/stat", process.pid), 4096);
-        if (stat && stat->find(") T ") != std::string::npos) return process;
-      }
-      std::this_thread::sleep_for(2ms);  // nobody tells: it is another process's child
-    }
-    return Error("nobody was stopped at the " + host.name());
-  }
-
-  static Status go_on(const ProcessIdentity& stopped) {
-    return is_alive(stopped) ? signal_process(stopped, SIGCONT) : ok_status();
-  }
-
   const VmhopHost& host(At at) const {
     return at == At::kSource ? *source_ : at == At::kDestination ? *destination_ : *third_;
   }

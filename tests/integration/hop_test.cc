@@ -205,6 +205,34 @@ Status HopTest::kill(const VmhopHost& host, ProcessIdentity VmRecord::*who) {
   return ok_status();
 }
 
+std::string HopTest::mark_of(const VmhopHost& host) {
+  return host.runtime_directory() + "/" + kVm + "/death";
+}
+
+void HopTest::stop_before(VmhopHost& host, const std::string& event) {
+  host.set_environment("LD_PRELOAD", VMHOP_DIES_BEFORE_IT_TELLS);
+  host.set_environment("VMHOP_TEST_DEATH", mark_of(host));
+  host.set_environment("VMHOP_TEST_EVENT", event);
+  host.set_environment("VMHOP_TEST_THEN", "stop");
+}
+
+Result<ProcessIdentity> HopTest::wait_until_stopped(const VmhopHost& host) {
+  for (auto deadline = within(kPatience); Clock::now() < deadline;) {
+    auto text = read_file(mark_of(host), 32);
+    if (text && text->ends_with('\n')) {
+      VMHOP_ASSIGN(ProcessIdentity process, identify_process(std::stoi(*text)));
+      auto stat = read_file(fmt::format("/proc/{}/stat", process.pid), 4096);
+      if (stat && stat->find(") T ") != std::string::npos) return process;
+    }
+    std::this_thread::sleep_for(2ms);  // nobody tells: it is another process's child
+  }
+  return Error("nobody was stopped at the " + host.name());
+}
+
+Status HopTest::go_on(const ProcessIdentity& stopped) {
+  return is_alive(stopped) ? signal_process(stopped, SIGCONT) : ok_status();
+}
+
 Result<Process> HopTest::recover(const VmhopHost& host) {
   VMHOP_ASSIGN(Process recovering, host.start({"recover", kVm, "--key", host.key()}));
   auto deadline = within(kPatience);

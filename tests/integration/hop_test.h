@@ -59,6 +59,12 @@ class HopTest : public testing::Test {
   // Kills a process of the VM by its record: VmRecord's supervisor, exporter, pager or qemu. It is
   // gone when this returns.
   Status kill(const VmhopHost& host, ProcessIdentity VmRecord::*who);
+  // The first process that this host starts from now on and that is about to tell of the event is
+  // stopped.
+  static std::string mark_of(const VmhopHost& host);  // with its process id, once it is
+  static void stop_before(VmhopHost& host, const std::string& event);
+  static Result<ProcessIdentity> wait_until_stopped(const VmhopHost& host);
+  static Status go_on(const ProcessIdentity& stopped);
   // `vmhop recover`, until it supervises the VM.
   Result<Process> recover(const VmhopHost& host);
 
