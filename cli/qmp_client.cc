@@ -19,7 +19,7 @@ using nlohmann::json;
 // QMP answers are small; the largest (query-qmp-schema) are a few hundred KiB.
 constexpr size_t kMaxLine = 16 << 20;
 constexpr std::chrono::milliseconds kRetryEvery{5};
-// Of events that nobody takes; QEMU says a few a second at most, whatever its guest does.
+// Of events that nobody takes: far more than a relocation has, and a few MiB at most.
 constexpr size_t kMaxEvents = 4096;
 // That an int64_t of nanoseconds holds: in the year 2262.
 constexpr uint64_t kLatestSecond = INT64_MAX / 1'000'000'000 - 1;

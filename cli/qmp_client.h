@@ -54,6 +54,7 @@ class QmpClient {
   Status process_input();
   // ... and takes what has come.
   std::optional<Result<nlohmann::json>> take_reply(uint64_t id);
+  // Of events that nobody takes the oldest are forgotten, from 4096 on.
   std::optional<QmpEvent> take_event();
   bool has_queued_event() const { return !events_.empty(); }
 
