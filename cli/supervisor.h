@@ -117,7 +117,7 @@ class Supervisor {
 
   // What a dead supervisor left.
   Result<std::optional<CommitRecord>> settle_former_exporter();
-  bool has_arrived(VmProcess& vm) const;
+  Result<bool> has_arrived(VmProcess& vm) const;
   Status recover_source(std::shared_ptr<VmProcess> vm, const RecoverOptions& options);
   Status undo_switch(const SwitchRecord& switched);
   Status go_on_relocating(const CommitRecord& commit, const SwitchRecord& switched,

@@ -123,14 +123,17 @@ Status Supervisor::recover(const RecoverOptions& options) {
   VMHOP_ASSIGN(std::shared_ptr<ChildProcess> qemu, ChildProcess::adopt(record_.qemu.pid));
   if (qemu->identity() != record_.qemu) return Error("QEMU is gone", ErrorKind::kClosed);
   VMHOP_ASSIGN(auto vm, VmProcess::recover(qemu, command_ ? &*command_ : nullptr, record_.regions));
-  if (record_.role != "run" && has_arrived(*vm)) note_arrival();
+  VMHOP_ASSIGN(bool arrived, has_arrived(*vm));
+  if (arrived) note_arrival();
   return record_.role == "run" ? recover_source(std::move(vm), options)
                                : recover_destination(vm, options);
 }
 
 // Its supervisor died between the last word of the switch and the record that the VM is here.
-// QEMU's own word tells it from one that waits for its VM where another one's page map was left.
-bool Supervisor::has_arrived(VmProcess& vm) const {
+// QEMU's own word tells it from one that waits for its VM where another one's page map was left;
+// without that word nothing is decided, since what has not arrived is killed.
+Result<bool> Supervisor::has_arrived(VmProcess& vm) const {
+  if (record_.role == "run") return false;
   const VmPaths& paths = claim_.paths();
   auto switched = read_switch_record(paths.directory());
   if (!switched || *switched) return false;
@@ -141,11 +144,11 @@ bool Supervisor::has_arrived(VmProcess& vm) const {
     infos.push_back({region.id, region.size, region.page_size});
   auto map = PageMap::attach(std::move(file), infos);
   if (!map || map->destination_state() != DestinationState::kDrained) return false;
-  auto qmp = QmpClient::connect(paths.relocation_qmp(), QmpClient::Clock::now() + kMonitorTimeout,
-                                [&vm] { return vm.check_alive(); });
-  if (!qmp) return false;
-  auto status = qmp->execute("query-status");
-  return status && text_of(*status, "status") != "inmigrate";
+  VMHOP_ASSIGN(QmpClient qmp,
+               QmpClient::connect(paths.relocation_qmp(), QmpClient::Clock::now() + kMonitorTimeout,
+                                  [&vm] { return vm.check_alive(); }));
+  VMHOP_ASSIGN(nlohmann::json status, qmp.execute("query-status"));
+  return text_of(status, "status") != "inmigrate";
 }
 
 // The source ----------------------------------------------------------------------------------

@@ -130,19 +130,42 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& tested) { return std::string(tested.param.name); });
 
 // Its supervisor had taken the record of the switch away, and not yet written that the VM is here.
-using Arrival = HopTest;
+class Arrival : public HopTest {
+ protected:
+  void arrive_unrecorded() {
+    ASSERT_OK(boot());
+    ASSERT_OK(await());
+    ASSERT_OK(relocates_well());
+    ASSERT_OK(kill(*destination_, kSupervisor));
+    std::string directory = destination_->runtime_directory() + "/" + kVm;
+    auto record = read_vm_record(directory);
+    ASSERT_TRUE(record.has_value());
+    ASSERT_EQ(record->role, "run");
+    qemu_ = record->qemu;
+    record->role = "receive";
+    ASSERT_OK(write_vm_record(directory, *record));
+  }
+
+  ProcessIdentity qemu_;
+};
+
+// Without QEMU's word nobody can tell it from a VM that never came, which would be killed.
+TEST_F(Arrival, IsLeftAloneWhileQemuDoesNotAnswer) {
+  ASSERT_NO_FATAL_FAILURE(arrive_unrecorded());
+  ASSERT_OK(signal_process(qemu_, SIGSTOP));
+  ASSERT_VALUE(Process recovering,
+               destination_->start({"recover", kVm, "--key", destination_->key()}));
+  ASSERT_VALUE(Finished refused, finish(recovering, within(kPatience)));
+  EXPECT_FALSE(refused.status.clean()) << refused.describe();
+  ASSERT_TRUE(is_alive(qemu_));
+  ASSERT_OK(signal_process(qemu_, SIGCONT));
+  ASSERT_VALUE(std::optional<Process> successor, recover(*destination_));
+  std::swap(*successor, *receiving_);
+  EXPECT_OK(runs_at_destination());
+}
 
 TEST_F(Arrival, IsRecoveredThoughItsRecordIsNotWritten) {
-  ASSERT_OK(boot());
-  ASSERT_OK(await());
-  ASSERT_OK(relocates_well());
-  ASSERT_OK(kill(*destination_, kSupervisor));
-  std::string directory = destination_->runtime_directory() + "/" + kVm;
-  auto record = read_vm_record(directory);
-  ASSERT_TRUE(record.has_value());
-  ASSERT_EQ(record->role, "run");
-  record->role = "receive";
-  ASSERT_OK(write_vm_record(directory, *record));
+  ASSERT_NO_FATAL_FAILURE(arrive_unrecorded());
   ASSERT_VALUE(std::optional<Process> successor, recover(*destination_));
   std::swap(*successor, *receiving_);
   EXPECT_OK(runs_at_destination());
