@@ -70,9 +70,13 @@ Status FaultHandler::serve() {
       if (!arrivals) failure = arrivals.error();
       return !arrivals || *mail || *faults || *arrivals;
     };
-    bool busy = spin_.spin(work);
+    // A page is there within microseconds, the next fault may come whenever it likes.
+    AdaptiveSpin& spin = in_flight_.empty() ? spin_for_faults_ : spin_for_pages_;
+    bool busy = spin.spin(work);
     if (!failure) return failure;
-    if (!busy) VMHOP_TRY(sleep());
+    if (busy) continue;
+    VMHOP_TRY(sleep());
+    spin.end_sleep();
   }
   return drop_source();
 }

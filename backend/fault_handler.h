@@ -84,7 +84,8 @@ class FaultHandler {
   std::vector<InFlight> in_flight_;
   std::vector<InFlight> waiting_;  // for a page source
   std::vector<InFlight> retried_;
-  AdaptiveSpin spin_;
+  AdaptiveSpin spin_for_faults_;
+  AdaptiveSpin spin_for_pages_;
   std::thread thread_;
 };
 

@@ -61,7 +61,10 @@ Status BareServer::serve_faults() {
       count = got ? *got : 0;
       return !failed || count > 0;
     };
-    if (!look() && !spin(for_faults, look)) VMHOP_TRY(sleep(stage_.userfault().fd()));
+    if (!look() && !spin(for_faults, look)) {
+      VMHOP_TRY(sleep(stage_.userfault().fd()));
+      for_faults.end_sleep();
+    }
     VMHOP_TRY(failed);
     for (uint64_t address : std::span(addresses).first(count)) {
       uint64_t page = (address - stage_.guest_address()) / kPage;

@@ -90,6 +90,7 @@ class RdmaFloor final : public BareServer {
       VMHOP_TRY(connection_.completions.arm());
       if (look()) break;  // what completes before that tells nobody
       VMHOP_TRY(sleep(connection_.completions.fd()));
+      for_pages_.end_sleep();
     }
     return failed;
   }

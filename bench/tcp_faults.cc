@@ -57,7 +57,9 @@ class TcpFloor final : public BareServer {
       return got > 0;
     };
     while (done < size) {
-      if (!take() && !spin(spinning, take)) VMHOP_TRY(sleep(fd));
+      if (take() || spin(spinning, take)) continue;
+      VMHOP_TRY(sleep(fd));
+      spinning.end_sleep();
     }
     return ok_status();
   }

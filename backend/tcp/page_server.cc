@@ -88,6 +88,7 @@ Status PageServer::wait(short events) {
     if (::poll(polled.data(), polled.size(), -1) < 0 && errno != EINTR) {
       return Error::from_errno("poll", errno);
     }
+    if (spins) spin_.end_sleep();
   }
   if (polled[1].revents != 0) return stopped();
   return ok_status();
