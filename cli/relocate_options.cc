@@ -41,6 +41,9 @@ void CommandSet::add_relocate_command() {
   add_memory_options(*relocate_command, relocate.transport);
   relocate_command->add_flag("--wait", relocate.wait,
                              "If the VM has only just arrived here, wait until it is whole");
+  relocate_command->add_flag("--hold", relocate.hold,
+                             "Prepare everything, and stop the VM only when a line `go` comes on "
+                             "standard input; any other line, or its end, calls it off");
   relocate_command
       ->add_option("--prepare-timeout", relocate.prepare_seconds,
                    "Seconds until the destination must be ready; the VM runs meanwhile [30, and 1 "

@@ -152,10 +152,7 @@ Result<std::unique_ptr<Supervisor>> Supervisor::assemble(NameClaim claim,
                            {[raw = self.get()](ClientId client, ControlMessage request) {
                               raw->on_request(client, std::move(request));
                             },
-                                     [raw = self.get()](ClientId client) {
-                                       if (raw->waiting_ && raw->waiting_->client == client)
-                                         raw->waiting_.reset();
-                                     }}));
+                            [raw = self.get()](ClientId client) { raw->on_client_gone(client); }}));
   self->loop_->set(self->signals_.fd(), POLLIN, [raw = self.get()](short) { raw->on_signal(); });
   return self;
 }

@@ -104,6 +104,7 @@ void Supervisor::on_relocated(const RelocationOutcome& outcome) {
   record_.exporter = {};
   std::string peer = std::exchange(record_.peer, "");
   relocating_to_.reset();
+  held_ = false;
   json report = outcome.report;
   if (report.is_object()) report["front"] = front_name(vm_->front());
   json result = {{"event", "result"},
