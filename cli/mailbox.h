@@ -14,6 +14,7 @@
 namespace vmhop {
 
 enum class Request {
+  kGo,         // a relocation that is held may stop the VM
   kAbort,      // the user changed their mind; void after the commit
   kTerminate,  // the supervisor is to end: give the VM up in good order
   kLeaseLost,  // nobody waits any more for a VM that is to arrive; void once it is on its way

@@ -42,6 +42,7 @@ struct RelocateOptions {
   bool plain_data = false;
   TransportPolicy transport;
   bool wait = false;
+  bool hold = false;
   std::optional<double> prepare_seconds;  // 30, and one for each GiB of RAM
   double switch_seconds = 10;
 };

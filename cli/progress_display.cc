@@ -56,6 +56,8 @@ void ProgressDisplay::on_event(const json& event) {
   } else if (name == "running") {
     say(fmt::format("{} runs at {}, blackout {}", vm_, destination_,
                     format_duration(number_of(event, "blackout_ns"))));
+  } else if (name == "held") {
+    say(fmt::format("{}: ready. It hops at `go`", vm_));
   } else if (name == "waiting") {
     say(fmt::format("{}: waiting until all of its memory has arrived here", vm_));
   } else if (name == "link" || name == "notice") {

@@ -27,6 +27,8 @@ namespace {
 
 using nlohmann::json;
 
+constexpr std::string_view kGo = "go";
+
 // One relocation as its user follows it.
 class RelocateClient {
  public:
@@ -50,6 +52,7 @@ class RelocateClient {
   }
   Status request(const HostPort& destination, const Credentials& credentials);
   Result<int> follow();
+  void read_word();
   void look_after_receiver();
   void part_with_receiver();
   static ProgressDisplay::Style style(const RelocateOptions& options) {
@@ -70,6 +73,8 @@ class RelocateClient {
   std::string destination_;  // as people call it
   ProgressDisplay display_;
   std::unique_ptr<RemoteReceiver> receiver_;  // of a relocation by ssh
+  bool held_ = options_.hold;
+  std::string word_;  // as far as it has been read
   bool switching_ = false;
   bool receiver_lost_ = false;
   bool committed_ = false;
@@ -111,6 +116,7 @@ Status RelocateClient::request(const HostPort& destination, const Credentials& c
                   {"transport", options_.transport},
                   {"credentials", absolute(options_.credentials)},
                   {"wait", options_.wait},
+                  {"hold", options_.hold},
                   {"one_time_key", receiver_ != nullptr},
                   {"switch_timeout_ms", static_cast<uint64_t>(options_.switch_seconds * 1000)}};
   if (options_.prepare_seconds) {
@@ -123,9 +129,10 @@ Status RelocateClient::request(const HostPort& destination, const Credentials& c
 Result<int> RelocateClient::follow() {
   while (!exit_code_) {
     bool hear_receiver = receiver_ != nullptr && !receiver_->gone();
-    std::array<pollfd, 3> polled{{{channel_.fd(), POLLIN, 0},
+    std::array<pollfd, 4> polled{{{channel_.fd(), POLLIN, 0},
                                   {signals_.fd(), POLLIN, 0},
-                                  {hear_receiver ? receiver_->fd() : -1, POLLIN, 0}}};
+                                  {hear_receiver ? receiver_->fd() : -1, POLLIN, 0},
+                                  {held_ ? STDIN_FILENO : -1, POLLIN, 0}}};
     int timeout = hear_receiver ? static_cast<int>(RemoteReceiver::kRenewEvery.count()) : -1;
     if (::poll(polled.data(), polled.size(), timeout) < 0 && errno != EINTR) {
       return Error::from_errno("poll", errno);
@@ -141,10 +148,24 @@ Result<int> RelocateClient::follow() {
       while (signals_.take() != 0)
         on_interrupt();
     }
+    if (!exit_code_ && held_ && polled[3].revents != 0) read_word();
     if (!exit_code_ && hear_receiver) look_after_receiver();
   }
   display_.close();
   return *exit_code_;
+}
+
+// Of whoever holds it: a line, or nothing more at all.
+void RelocateClient::read_word() {
+  std::array<char, 64> bytes{};
+  ssize_t got = ::read(STDIN_FILENO, bytes.data(), bytes.size());
+  if (got < 0 && (errno == EINTR || errno == EAGAIN)) return;
+  if (got > 0) word_.append(bytes.data(), static_cast<size_t>(got));
+  size_t end = word_.find('\n');
+  if (got > 0 && end == std::string::npos && word_.size() <= kGo.size()) return;
+  held_ = false;
+  if (end == std::string::npos || word_.substr(0, end) != kGo) return on_interrupt();
+  if (!channel_.send({{"cmd", "go"}})) on_closed();
 }
 
 // It ends when ssh does, as long as the VM is not on its way there. After that ssh has no part in

@@ -34,6 +34,7 @@ std::chrono::milliseconds default_prepare_timeout(const std::vector<RegionRecord
 
 RelocationOutcome Relocation::run() {
   Status done = prepare();
+  if (done) done = hold();
   if (done) done = stop_vm();
   if (done) done = hand_over();
   if (!done && !committed_ && !settle_whether_committed(done.error())) {
@@ -58,6 +59,16 @@ Status Relocation::prepare() {
   auto deadline =
       Clock::now() + request_.prepare_timeout.value_or(default_prepare_timeout(host_.regions()));
   return wait_until([this] { return prepared_; }, deadline, "preparing the destination");
+}
+
+// The VM runs meanwhile. What it touches for the first time the destination will ask for by name.
+Status Relocation::hold() {
+  if (request_.hold) host_.report({{"event", "held"}});
+  while (request_.hold) {
+    VMHOP_TRY(trouble());
+    VMHOP_TRY(pump(Clock::now() + std::chrono::hours(1)));
+  }
+  return ok_status();
 }
 
 // With a commit record: one that goes on where another has died.

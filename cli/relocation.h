@@ -40,6 +40,7 @@ struct RelocationRequest {
   // Until the destination is ready; unless given, what preparing this much memory may take.
   std::optional<std::chrono::milliseconds> prepare_timeout;
   std::chrono::milliseconds switch_timeout{10'000};  // from STOP to the commit
+  bool hold = false;                                 // once prepared, until Request::kGo
 };
 
 // 30 s, and a second for each GiB of RAM: finding extents takes 0.1 s per GiB (measured), and both
@@ -123,6 +124,7 @@ class Relocation {
 
   // The way to the commit, in order; any error ends it before the commit.
   Status prepare();
+  Status hold();
   Status start_exporter(const std::optional<CommitRecord>& committed);
   Status stop_vm();
   Status hand_over();

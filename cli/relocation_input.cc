@@ -55,6 +55,9 @@ void Relocation::read_qmp() {
 void Relocation::read_mailbox() {
   while (auto request = mailbox_.take()) {
     switch (request->first) {
+      case Request::kGo:
+        request_.hold = false;
+        break;
       case Request::kAbort:
         if (committed_) {
           host_.report({{"event", "notice"},

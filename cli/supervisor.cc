@@ -23,6 +23,8 @@ using nlohmann::json;
 constexpr std::chrono::seconds kStartTimeout{60};
 constexpr std::chrono::seconds kQuitTimeout{10};
 constexpr std::chrono::seconds kAbortedExporterEnds{2};
+// Its last record is synced, which a busy disk makes it wait for.
+constexpr std::chrono::seconds kFinishedExporterEnds{20};
 constexpr std::chrono::milliseconds kLookAgain{20};
 
 // What is wrong with a command line is said before its QEMU is asked for anything.
@@ -144,15 +146,13 @@ Result<std::unique_ptr<Supervisor>> Supervisor::assemble(NameClaim claim,
   VMHOP_ASSIGN(auto loop, EventLoop::create());
   std::unique_ptr<Supervisor> self(new Supervisor(std::move(claim), std::move(command),
                                                   std::move(signals), std::move(loop), name, role));
-  VMHOP_ASSIGN(self->server_,
-               ControlServer::start(*self->loop_, self->claim_.paths().control_socket(),
-                                    {[raw = self.get()](ClientId client, ControlMessage request) {
-                                       raw->on_request(client, std::move(request));
-                                     },
-                                     [raw = self.get()](ClientId client) {
-                                       if (raw->waiting_ && raw->waiting_->client == client)
-                                         raw->waiting_.reset();
-                                     }}));
+  VMHOP_ASSIGN(
+      self->server_,
+      ControlServer::start(*self->loop_, self->claim_.paths().control_socket(),
+                           {[raw = self.get()](ClientId client, ControlMessage request) {
+                              raw->on_request(client, std::move(request));
+                            },
+                            [raw = self.get()](ClientId client) { raw->on_client_gone(client); }}));
   self->loop_->set(self->signals_.fd(), POLLIN, [raw = self.get()](short) { raw->on_signal(); });
   return self;
 }
@@ -342,8 +342,10 @@ void Supervisor::finish(int exit_code) {
 void Supervisor::leave() {
   Liveness life = look_for_life(claim_.paths());
   // One whose relocation was aborted ends when the destination has heard of it: mostly at once.
-  auto give_up = std::chrono::steady_clock::now() + kAbortedExporterEnds;
-  while (life.exporter && !life.commit_recorded && std::chrono::steady_clock::now() < give_up) {
+  auto patience = exporter_has_finished_ ? kFinishedExporterEnds : kAbortedExporterEnds;
+  auto give_up = std::chrono::steady_clock::now() + patience;
+  while (life.exporter && (exporter_has_finished_ || !life.commit_recorded) &&
+         std::chrono::steady_clock::now() < give_up) {
     std::this_thread::sleep_for(kLookAgain);
     life = look_for_life(claim_.paths());
   }

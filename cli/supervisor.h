@@ -137,6 +137,8 @@ class Supervisor {
   // Requests.
   void on_request(ClientId client, ControlMessage message);
   void on_relocate(ClientId client, ControlMessage message);
+  void on_go(ClientId client);
+  void on_client_gone(ClientId client);
   void on_abort(ClientId client, const std::string& reason);
   void on_drop(ClientId client);
   void on_resolve(ClientId client, const nlohmann::json& request);
@@ -199,6 +201,7 @@ class Supervisor {
   std::unique_ptr<DestinationSide> destination_;
   std::optional<std::string> relocating_to_;  // HOST:PORT
   ClientId relocating_for_ = 0;
+  bool held_ = false;  // it waits for that client's word
   std::optional<ClientId> dropping_for_;
   std::optional<ClientId> resolving_for_;
   Whose resolving_to_ = Whose::kNobodys;
@@ -211,6 +214,7 @@ class Supervisor {
   bool terminating_ = false;
   bool shutdown_seen_ = false;
   bool keeps_directory_ = false;
+  bool exporter_has_finished_ = false;  // it said so; it still has to write that down
   std::chrono::steady_clock::time_point attempt_started_;
   std::optional<int> exit_code_;
 };

@@ -104,6 +104,7 @@ void Supervisor::on_relocated(const RelocationOutcome& outcome) {
   record_.exporter = {};
   std::string peer = std::exchange(record_.peer, "");
   relocating_to_.reset();
+  held_ = false;
   json report = outcome.report;
   if (report.is_object()) report["front"] = front_name(vm_->front());
   json result = {{"event", "result"},
@@ -143,12 +144,15 @@ void Supervisor::on_relocated(const RelocationOutcome& outcome) {
       return finish(qemu_exit_ ? qemu_exit_->shell_code() : kExitSupervisor);
     case RelocationEnd::kDrained:
       spdlog::info("{} runs at {}; nothing of it is left here", name_, peer);
+      exporter_has_finished_ = true;
       return finish(kExitDone);
     case RelocationEnd::kEndedThere:
       spdlog::warn("{} ended at {} before it was drained: {}", name_, peer, outcome.message);
+      exporter_has_finished_ = true;
       return finish(kExitDone);
     case RelocationEnd::kDropped:
       spdlog::warn("{}: its memory was given up before {} had all of it", name_, peer);
+      exporter_has_finished_ = true;
       return finish(kExitDone);
     case RelocationEnd::kLeft:
       spdlog::info("{}: {}; follow it with `vmhop status {}`", name_, outcome.message, name_);

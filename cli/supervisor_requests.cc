@@ -28,6 +28,8 @@ void Supervisor::on_request(ClientId client, ControlMessage message) {
     server_->send(client, view_.to_json());
   } else if (command == "relocate") {
     on_relocate(client, std::move(message));
+  } else if (command == "go") {
+    on_go(client);
   } else if (command == "abort") {
     on_abort(client, text_of(message.body, "reason", "aborted by the user"));
   } else if (command == "drop") {
@@ -48,6 +50,7 @@ void Supervisor::on_relocate(ClientId client, ControlMessage message) {
   if (message.fds.size() == 1) to.key = std::move(message.fds.front());
   wanted.one_time_key = flag_of(request, "one_time_key", false);
   to.plain_data = flag_of(request, "plain_data", false);
+  to.hold = flag_of(request, "hold", false);
   to.credentials = request.value("credentials", CredentialsChoice());
   to.transport = request.value("transport", TransportPolicy());
   if (request.contains("prepare_timeout_ms")) {
@@ -85,6 +88,24 @@ void Supervisor::on_relocate(ClientId client, ControlMessage message) {
          fmt::format("{} has arrived but not all of its memory has{}. Use --wait to relocate it "
                      "then",
                      name_, left ? ": about " + duration_text(*left) + " to go" : ""));
+}
+
+void Supervisor::on_go(ClientId client) {
+  if (waiting_ && waiting_->client == client) {
+    waiting_->request.hold = false;
+  } else if (std::exchange(held_, false)) {
+    mailbox_->put(Request::kGo, "");
+  } else {
+    refuse(client, "nothing is held: no relocation waits for a word");
+  }
+}
+
+// Nobody else could say that it may go.
+void Supervisor::on_client_gone(ClientId client) {
+  if (waiting_ && waiting_->client == client) waiting_.reset();
+  if (relocating_for_ == client && std::exchange(held_, false)) {
+    mailbox_->put(Request::kAbort, "the command that held it has gone");
+  }
 }
 
 void Supervisor::on_abort(ClientId client, const std::string& reason) {
@@ -132,6 +153,7 @@ void Supervisor::start_relocation(Waiting waiting) {
     }
   }
   relocating_for_ = waiting.client;
+  held_ = waiting.request.hold;
   record_.peer = fmt::format("{}:{}", waiting.request.host, waiting.request.port);
   write_record();
   spdlog::info("{}: relocating to {}", name_, record_.peer);

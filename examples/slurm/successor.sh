@@ -5,12 +5,13 @@
 
 # Of what the job was submitted with: all that Slurm tells. (Its #SBATCH lines come with its script.)
 options_like_job() {  # AVOID <DESCRIPTION; sets `options`
-  local description value stdout stderr avoid=$1
-  description=$(cat)
+  local value avoid=$1
+  local -A job_words=() job_lines=()
+  read_job
   # What the user excluded, but not what an evacuation before this one did.
   value=$(field "$record" exclude)
   avoid+=${value:+${avoid:+,}$value}
-  word() { value=$(job_word "$1" <<<"$description") && [[ -n $value && $value != '(null)' && $value != N/A ]]; }
+  word() { value=${job_words[$1]:-} && [[ -n $value && $value != '(null)' && $value != N/A ]]; }
   options=(--job-name="$vm.incoming" --open-mode=append --parsable
     --comment="$(with_fields "$record" state=incoming from="$job" to= at=)")
   [[ -z $avoid ]] || options+=(--exclude="$avoid")
@@ -31,22 +32,18 @@ options_like_job() {  # AVOID <DESCRIPTION; sets `options`
     USER) options+=(--exclusive=user) ;;
     YES) options+=(--oversubscribe) ;;
   esac
-  options+=(--time="$(time_left <<<"$description")")
-  options+=(--chdir="$(job_line WorkDir <<<"$description")")
-  stdout=$(job_line StdOut <<<"$description")
-  stderr=$(job_line StdErr <<<"$description")
-  options+=(--output="$(for_any_job "$stdout")")
-  [[ $stderr == "$stdout" ]] || options+=(--error="$(for_any_job "$stderr")")
+  options+=(--time="$(time_left)" --chdir="${job_lines[WorkDir]:-}")
+  options+=(--output="$(for_any_job "${job_lines[StdOut]:-}")")
+  [[ ${job_lines[StdErr]:-} == "${job_lines[StdOut]:-}" ]] ||
+    options+=(--error="$(for_any_job "${job_lines[StdErr]:-}")")
 }
 
 # slurm-12.out is slurm-%j.out; a file that is named otherwise is both jobs'.
 for_any_job() { sed -E "s/(^|[^0-9])$job([^0-9]|$)/\1%j\2/g" <<<"$1"; }
 
-time_left() {  # <DESCRIPTION
-  local description end minutes
-  description=$(cat)
-  end=$(job_word EndTime <<<"$description")
-  if [[ $(job_word TimeLimit <<<"$description") == UNLIMITED || ! $end =~ ^[0-9] ]]; then
+time_left() {  # of read_job's job
+  local end=${job_words[EndTime]:-} minutes
+  if [[ ${job_words[TimeLimit]:-} == UNLIMITED || ! $end =~ ^[0-9] ]]; then
     echo UNLIMITED
     return
   fi
@@ -57,9 +54,11 @@ time_left() {  # <DESCRIPTION
 # Runs sbatch with the job's own script, and prints what sbatch prints.
 sbatch_like_job() {  # AVOID SBATCH-OPTION…
   local avoid=$1 description command arguments=() options script=$work/$job.sbatch
+  local -A job_words=() job_lines=()
   shift
   description=$(scontrol show job "$job" 2>&1) || { echo "$description"; return 1; }
-  if [[ -n $(job_word ArrayJobId <<<"$description") ]]; then
+  read_job <<<"$description"
+  if [[ -n ${job_words[ArrayJobId]:-} ]]; then
     echo "it is part of a job array, of which no single job can be submitted again"
     return 1
   fi
@@ -68,7 +67,7 @@ sbatch_like_job() {  # AVOID SBATCH-OPTION…
     { cat "$script.err"; return 1; }
   chmod 500 "$script"
   [[ $(id -u) -ne 0 ]] || chown "$user" "$script"
-  command=$(job_line Command <<<"$description")
+  command=${job_lines[Command]:-}
   [[ $command != *' '* ]] || read -ra arguments <<<"${command#* }"
   options_like_job "$avoid" <<<"$description"
   as_user "$user" sbatch "${options[@]}" "$@" "$script" "${arguments[@]}" 2>&1

@@ -126,11 +126,12 @@ TEST(Options, NamesAreForCertificatesOnly) {
 }
 
 TEST(Options, RelocateTakesItsOptionsAnywhere) {
-  CommandLine line = parse_command_line({"relocate", "--json", "web", "--plain-data", "there:4000",
-                                         "--wait", "--key", "k", "--switch-timeout", "2"});
+  CommandLine line =
+      parse_command_line({"relocate", "--json", "web", "--plain-data", "there:4000", "--wait",
+                          "--hold", "--key", "k", "--switch-timeout", "2"});
   ASSERT_TRUE(line.command);
   const auto& relocate = std::get<RelocateOptions>(*line.command);
-  EXPECT_TRUE(relocate.json && relocate.plain_data && relocate.wait);
+  EXPECT_TRUE(relocate.json && relocate.plain_data && relocate.wait && relocate.hold);
   EXPECT_EQ(relocate.credentials.key_path, "k");
   EXPECT_EQ(relocate.switch_seconds, 2);
 }

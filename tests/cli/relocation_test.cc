@@ -163,6 +163,36 @@ TEST_F(RelocationTest, ADestinationThatIsNotReadyInTimeIsAborted) {
   EXPECT_EQ(outcome.kind, ErrorKind::kTimedOut);
 }
 
+TEST_F(RelocationTest, OneThatIsHeldStopsTheVmWhenItMayGo) {
+  request_.hold = true;
+  size_t migrations_while_held = 1;
+  host_.on_event = [&](const std::string& event) {
+    if (event != "held") return;
+    migrations_while_held = qemu_.count("migrate");
+    mailbox_->put(Request::kGo, "");
+  };
+  host_.exporter = [&](Peer& peer) {
+    commit(peer, host_);
+    peer.say({{"event", "running"}, {"blackout_ns", 7}});
+    peer.say({{"event", "drained"}, {"report", json::object()}});
+  };
+  EXPECT_EQ(relocate().end, RelocationEnd::kDrained);
+  EXPECT_EQ(migrations_while_held, 0U);
+}
+
+TEST_F(RelocationTest, OneThatIsHeldEndsWithItsExporter) {
+  request_.hold = true;
+  host_.exporter = [](Peer& peer) {
+    EXPECT_EQ(peer.next(), "start");
+    peer.say({{"event", "prepared"}});
+    peer.say({{"event", "failed"}, {"kind", "closed"}, {"message", "the destination is gone"}});
+  };
+  RelocationOutcome outcome = relocate();
+  expect_runs_here(outcome);
+  EXPECT_EQ(outcome.message, "the destination is gone");
+  EXPECT_EQ(qemu_.count("migrate"), 0U);
+}
+
 TEST_F(RelocationTest, TheUserAbortsWhilePreparing) {
   host_.exporter = [&](Peer& peer) {
     peer.next();

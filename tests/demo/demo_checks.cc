@@ -34,7 +34,7 @@ Status Demo::clients_were_served() const {
 }
 
 Status Demo::nothing_left_at_source() {
-  VMHOP_ASSIGN(lab::Finished ended, lab::finish(*running_, within(std::chrono::seconds(10))));
+  VMHOP_ASSIGN(lab::Finished ended, lab::finish(*running_, within(std::chrono::seconds(30))));
   if (!ended.status.clean()) return Error("vmhop run: " + ended.describe());
   VMHOP_TRY(venue_->nothing_runs_on(*source_));
   std::error_code ignored;

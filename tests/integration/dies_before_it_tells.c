@@ -2,7 +2,8 @@
  * Preloaded into the processes of a host: the first that is about to tell of the event
  * VMHOP_TEST_EVENT dies instead, with what it would have told of in its files. Where
  * VMHOP_TEST_THEN is "stop" it is stopped there, for a test to kill whom it likes, and tells when
- * it is continued. The file that VMHOP_TEST_DEATH names has its process id.
+ * it is continued; where it is "stop after" it has told already when it is stopped. The file that
+ * VMHOP_TEST_DEATH names has its process id.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -32,14 +33,17 @@ static int is_the_first(void) {
   return 1;
 }
 
-static int signal_in_place(void) {
+static int then_it(const char* what) {
   const char* then = getenv("VMHOP_TEST_THEN");
-  return then != NULL && strcmp(then, "stop") == 0 ? SIGSTOP : SIGKILL;
+  return then != NULL && strcmp(then, what) == 0;
 }
 
 ssize_t sendmsg(int socket, const struct msghdr* message, int flags) {
-  if (tells_of_the_event(message) && is_the_first()) {
-    kill(getpid(), signal_in_place());
+  int chosen = tells_of_the_event(message) && is_the_first();
+  if (chosen && !then_it("stop after")) {
+    kill(getpid(), then_it("stop") ? SIGSTOP : SIGKILL);
   }
-  return syscall(SYS_sendmsg, socket, message, flags);
+  ssize_t sent = syscall(SYS_sendmsg, socket, message, flags);
+  if (chosen && then_it("stop after")) kill(getpid(), SIGSTOP);
+  return sent;
 }

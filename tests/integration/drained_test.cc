@@ -129,6 +129,23 @@ INSTANTIATE_TEST_SUITE_P(
                {{At::kDestination, kSupervisor}}}),
     [](const auto& tested) { return std::string(tested.param.name); });
 
+class ExporterThatTakesItsTime : public HopTest {};
+
+// On a busy disk its last record takes seconds, longer than those who wait for its word are kept.
+TEST_F(ExporterThatTakesItsTime, LeavesNothingAtTheSource) {
+  stop_after(*source_, "drained");
+  ASSERT_OK(boot());
+  ASSERT_OK(await());
+  ASSERT_VALUE(relocating_, start_relocation());
+  ASSERT_VALUE(ProcessIdentity exporter, wait_until_stopped(*source_));
+  ASSERT_VALUE(Finished relocated, finish(*relocating_, within(kPatience)));
+  EXPECT_TRUE(relocated.status.clean()) << relocated.describe();
+  ASSERT_OK(go_on(exporter));
+  ASSERT_VALUE(Finished ended, finish(*running_, within(kPatience)));
+  EXPECT_TRUE(ended.status.clean()) << ended.describe();
+  EXPECT_OK(nothing_left_at("source"));
+}
+
 // Its supervisor had taken the record of the switch away, and not yet written that the VM is here.
 class Arrival : public HopTest {
  protected:

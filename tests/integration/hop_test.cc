@@ -216,6 +216,11 @@ void HopTest::stop_before(VmhopHost& host, const std::string& event) {
   host.set_environment("VMHOP_TEST_THEN", "stop");
 }
 
+void HopTest::stop_after(VmhopHost& host, const std::string& event) {
+  stop_before(host, event);
+  host.set_environment("VMHOP_TEST_THEN", "stop after");
+}
+
 Result<ProcessIdentity> HopTest::wait_until_stopped(const VmhopHost& host) {
   for (auto deadline = within(kPatience); Clock::now() < deadline;) {
     auto text = read_file(mark_of(host), 32);

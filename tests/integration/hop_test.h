@@ -63,6 +63,7 @@ class HopTest : public testing::Test {
   // stopped.
   static std::string mark_of(const VmhopHost& host);  // with its process id, once it is
   static void stop_before(VmhopHost& host, const std::string& event);
+  static void stop_after(VmhopHost& host, const std::string& event);  // once it has told of it
   static Result<ProcessIdentity> wait_until_stopped(const VmhopHost& host);
   static Status go_on(const ProcessIdentity& stopped);
   // `vmhop recover`, until it supervises the VM.

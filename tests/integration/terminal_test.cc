@@ -1,5 +1,8 @@
 // What a person sees and does at a terminal.
 #include "tests/lab/terminal.h"
+
+#include <signal.h>  // NOLINT(modernize-deprecated-headers): POSIX signals, not C's
+
 #include "cli/exit_codes.h"
 #include "tests/integration/hop_test.h"
 
@@ -75,6 +78,38 @@ TEST_F(AtATerminal, CtrlCBeforeTheCommitLeavesTheVmWhereItIs) {
   expect_end(kExitInterrupted);
   EXPECT_TRUE(contains(shown_, "aborted; vm runs on here")) << shown_;
   ASSERT_OK(speed_up());
+  EXPECT_OK(runs_on_at_source());
+}
+
+TEST_F(AtATerminal, ARelocationThatIsHeldStopsTheVmAtItsWord) {
+  ASSERT_OK(await());
+  start({"relocate", kVm, destination_->endpoint(), "--key", source_->key(), "--hold"});
+  ASSERT_OK(terminal_->wait_for(
+      [](auto shown) { return contains(shown, "ready. It hops at `go`"); }, within(60s)));
+  EXPECT_OK(guest_goes_on());
+  ASSERT_VALUE(std::string state, state_at(*source_));
+  EXPECT_EQ(state, "preparing");
+  ASSERT_OK(terminal_->type("go\n"));
+  expect_end(kExitDone);
+  EXPECT_OK(runs_at_destination());
+}
+
+TEST_F(AtATerminal, ARelocationThatIsHeldIsCalledOffByAnyOtherWord) {
+  ASSERT_OK(await());
+  start({"relocate", kVm, destination_->endpoint(), "--key", source_->key(), "--hold"});
+  ASSERT_OK(terminal_->type("no\n"));
+  expect_end(kExitInterrupted);
+  EXPECT_TRUE(contains(shown_, "aborted; vm runs on here")) << shown_;
+  EXPECT_OK(runs_on_at_source());
+}
+
+TEST_F(AtATerminal, ARelocationThatIsHeldEndsWithItsCommand) {
+  ASSERT_OK(await());
+  start({"relocate", kVm, destination_->endpoint(), "--key", source_->key(), "--hold"});
+  ASSERT_OK(terminal_->wait_for(
+      [](auto shown) { return contains(shown, "ready. It hops at `go`"); }, within(60s)));
+  command_->signal(SIGKILL);
+  ASSERT_OK(wait_for_state(*source_, "running"));
   EXPECT_OK(runs_on_at_source());
 }
 
