@@ -11,6 +11,8 @@ namespace vmhop {
 namespace {
 
 constexpr std::chrono::milliseconds kProgressInterval{100};
+// How long a source that cannot be reached is waited for, to hear that the VM is drained.
+constexpr std::chrono::minutes kDelivery{10};
 
 std::string describe(std::span<const RegionInfo> regions) {
   std::string text;
@@ -267,6 +269,13 @@ void DestinationRelocation::tell_drained() {
   report["transport"] = delivery_->transport();
   report["fault_latency"] = histogram_to_json(delivery_->counters().fault_total);
   tell_({{"event", "drained"}, {"report", report}, {"regions", regions_json()}});
+  loop_.after(kDelivery, [this] {
+    spdlog::warn(
+        "{}: the source has not come back to hear that all of the VM is here; its memory there is "
+        "free after `vmhop drop {}`",
+        options_.vm, options_.vm);
+    loop_.stop();
+  });
 }
 
 // The source is to hear of it at once, and not only with the next tenth of a second: it may be

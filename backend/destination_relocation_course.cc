@@ -96,6 +96,8 @@ void DestinationRelocation::ended(const std::string& reason) {
 }
 
 void DestinationRelocation::lost(const std::string& reason) {
+  // It was whole: nobody needs the source's memory, which is to hear so as ever.
+  if (state() >= DestinationState::kDrained) return;
   // Not `ended`: the source keeps the memory until an operator says otherwise.
   spdlog::error("{}: QEMU crashed: {}", options_.vm, reason);
   delivery_->stop();
@@ -115,7 +117,9 @@ void DestinationRelocation::repeat_news() {
   if (state() == DestinationState::kAborted) {
     return stop_with({{"event", "aborted"}, {"message", "the source has the VM"}});
   }
-  if (state() == DestinationState::kDrained) return tell_drained();
+  if (state() == DestinationState::kDrained) tell_drained();
+  if (page_map_->source_released()) return stop_with({{"event", "released"}});
+  if (state() == DestinationState::kDrained) return;
   if (state() == DestinationState::kLoaded) {
     // An operator may have to decide before a source comes, if one ever does.
     return tell_({{"event", "in_doubt"}, {"message", "the pager was started again"}});
@@ -137,6 +141,7 @@ void DestinationRelocation::on_abort(const std::string& reason) {
   if (state() == DestinationState::kEnded) {
     spdlog::error("{}: the source took the VM back after it had ended here: {}", options_.vm,
                   reason);
+    page_map_->set_source_released();
     stop_with({{"event", "released"}});
     return confirm_abort(reason);
   }
@@ -160,7 +165,11 @@ void DestinationRelocation::on_released() {
   if (state() < DestinationState::kDrained) {
     return spdlog::error("{}: the source let its memory go before it was drained", options_.vm);
   }
+  page_map_->set_source_released();
   stop_with({{"event", "released"}});
+  // The source says it until it is answered: a pager that dies with it unread has a successor.
+  link_->send(Released{});
+  link_->flush();
 }
 
 }  // namespace vmhop

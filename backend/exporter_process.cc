@@ -30,11 +30,12 @@ class ExporterProcess {
   }
 
   void tell(const nlohmann::json& event) {
-    if (supervised_ && !control_.send(event)) supervised_ = false;
-    // Given up before the commit: that is over for this host, though the destination may still have
-    // to hear of it, and the socket is the next relocation's.
+    // That is over for this host, though the destination may still have to hear of it: the socket
+    // is the next relocation's.
     std::string what = event.value("event", "");
-    if (what == "failed" || what == "aborted" || what == "returned") local_.reset();
+    for (const char* end : {"failed", "aborted", "returned", "drained", "ended"})
+      if (what == end) local_.reset();
+    if (supervised_ && !control_.send(event)) supervised_ = false;
   }
 
  private:

@@ -77,7 +77,8 @@ struct PageMap::Header {
   std::atomic<uint32_t> destination_state;
   std::atomic<uint32_t> run_state;
   RelocationId relocation;
-  uint8_t reserved[16];
+  std::atomic<uint32_t> source_released;
+  uint8_t reserved[12];
 };
 
 struct PageMap::RegionEntry {
@@ -271,6 +272,14 @@ RunState PageMap::run_state() const {
 
 void PageMap::set_run_state(RunState state) {
   header().run_state.store(static_cast<uint32_t>(state), std::memory_order_release);
+}
+
+bool PageMap::source_released() const {
+  return header().source_released.load(std::memory_order_acquire) != 0;
+}
+
+void PageMap::set_source_released() {
+  header().source_released.store(1, std::memory_order_release);
 }
 
 RelocationId PageMap::relocation() const {

@@ -119,6 +119,9 @@ class PageMap {
   void set_destination_state(DestinationState state);
   RunState run_state() const;
   void set_run_state(RunState state);
+  // The source has heard the outcome, and nobody has to tell it again.
+  bool source_released() const;
+  void set_source_released();
   RelocationId relocation() const;
   void set_relocation(const RelocationId& id);
 

@@ -31,6 +31,8 @@ class PagerProcess {
 
   void tell(const nlohmann::json& event, std::span<const int> fds = {}) {
     if (supervised_ && !control_.send(event, fds)) supervised_ = false;
+    // The VM needs no pager, and its name none that only has to tell the source.
+    if (supervised_ && event.value("event", "") == "drained") local_.reset();
   }
 
  private:

@@ -93,9 +93,12 @@ Result<std::unique_ptr<TlsStream>> authenticate(UniqueFd socket, const std::stri
 Result<SourceLink> establish_link(const HostPort& destination, const Credentials& credentials,
                                   Hello hello, MemoryExport* memory) {
   VMHOP_TRY(fill_random(std::as_writable_bytes(std::span(&hello.lane_generation, 1))));
-  VMHOP_ASSIGN(UniqueFd socket, connect_tcp(destination, kConnectTimeoutMs));
+  auto socket = connect_tcp(destination, kConnectTimeoutMs);
+  // Who was there once may come back: that nobody is has refused nothing.
+  if (!socket && hello.resumed) return Error(socket.error().message());
+  if (!socket) return socket.error();
   VMHOP_ASSIGN(auto stream,
-               authenticate(std::move(socket), destination.host, credentials, hello.vm));
+               authenticate(std::move(*socket), destination.host, credentials, hello.vm));
   VMHOP_ASSIGN(Secret lane_secret, stream->export_secret(kLaneSecretLabel));
 
   SourceLink link;

@@ -16,8 +16,8 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// How long an abort is worth delivering to a destination that may be in doubt.
-constexpr milliseconds kAbortDelivery{600'000};
+// How long a last word is worth delivering to a destination that may wait for it.
+constexpr milliseconds kDelivery{600'000};
 
 }  // namespace
 
@@ -110,10 +110,12 @@ void SourceRelocation::on_message(const Message& message) {
   if (const auto* progress = std::get_if<Progress>(&message)) return on_progress(*progress);
   if (const auto* drained = std::get_if<Drained>(&message)) return on_drained(*drained);
   if (const auto* ended = std::get_if<Ended>(&message)) return on_ended(*ended);
+  if (std::holds_alternative<Released>(message)) return on_released();
   if (const auto* aborted = std::get_if<Abort>(&message)) {
-    if (state_ == SourceState::kAborted) return release();  // delivered, and confirmed
+    if (state_ == SourceState::kAborted) return loop_.stop();  // delivered, and confirmed
     if (state_ < SourceState::kCommitted) {
-      return fail(errorf("the destination gave up: {}", aborted->reason));
+      fail(errorf("the destination gave up: {}", aborted->reason));
+      return loop_.stop();  // it need not be told
     }
     spdlog::warn("the destination wants to abort after the commit: {}", aborted->reason);
     return;
@@ -152,12 +154,16 @@ void SourceRelocation::on_returned(const Returned& returned) {
     return;  // While the record is as it was, nobody may run the VM here.
   }
   state_ = SourceState::kReturned;
-  tell_({{"event", "returned"}, {"message", returned.reason}});
-  session_->send(Released{});
-  session_->flush();
   exporter_.close_lanes();
-  exporter_.close_memory();
-  loop_.stop();
+  exporter_.close_memory();  // before anybody hears of it, as in give_up()
+  tell_({{"event", "returned"}, {"message", returned.reason}});
+  tell_until_answered(Released{});
+}
+
+// Nobody there will ask any more.
+void SourceRelocation::on_released() {
+  if (state_ == SourceState::kReturned || state_ == SourceState::kReleased) return loop_.stop();
+  session_->lose(Error("the destination let go of what was not released"));
 }
 
 void SourceRelocation::on_progress(const Progress& progress) {
@@ -190,12 +196,14 @@ void SourceRelocation::on_drained(const Drained& drained) {
   if (auto memory = exporter_.memory()) report["registered_bytes"] = memory->registered_bytes();
   tell_({{"event", "drained"}, {"report", report}});
   release();
+  tell_until_answered(Released{});
 }
 
 void SourceRelocation::on_ended(const Ended& ended) {
   if (state_ != SourceState::kCommitted) return;
   tell_({{"event", "ended"}, {"reason", ended.reason}});
   release();
+  tell_until_answered(Released{});
 }
 
 // The VM's own course -------------------------------------------------------------------------
@@ -294,15 +302,16 @@ void SourceRelocation::abort(const std::string& reason) {
 // state is in doubt until it hears so.
 void SourceRelocation::fail(const Error& error) {
   if (state_ >= SourceState::kCommitted) return;
-  bool was_connecting = state_ == SourceState::kConnecting;
+  // Where there is no link one that has loaded nothing gives up by itself.
+  bool knows = state_ < SourceState::kReadPoint && !session_->up();
   give_up();
   if (error.kind() == ErrorKind::kAborted) {
     tell_({{"event", "aborted"}});
   } else {
     tell_({{"event", "failed"}, {"kind", kind_name(error.kind())}, {"message", error.message()}});
   }
-  if (was_connecting) return loop_.stop();
-  tell_the_destination(error.message());
+  if (knows) return loop_.stop();
+  tell_until_answered(Abort{error.message()});
 }
 
 void SourceRelocation::give_up() {
@@ -318,10 +327,13 @@ void SourceRelocation::give_up() {
   exporter_.close_memory();  // before anybody hears of it: discards are allowed again then
 }
 
-void SourceRelocation::tell_the_destination(const std::string& reason) {
-  loop_.after(kAbortDelivery, [this] { loop_.stop(); });
+// Whoever hears it answers with the same and leaves. One that dies before has a successor, which
+// waits for it.
+void SourceRelocation::tell_until_answered(Message last_word) {
+  last_word_ = std::move(last_word);
+  loop_.after(kDelivery, [this] { loop_.stop(); });
   if (session_->up()) {
-    session_->send(Abort{reason});
+    session_->send(*last_word_);
   } else {
     session_->redial_later();
   }
@@ -332,6 +344,9 @@ void SourceRelocation::drop() {
   spdlog::warn("the memory was dropped by an operator before it was drained");
   tell_({{"event", "dropped"}});
   release();
+  session_->send(Released{});
+  session_->flush();
+  loop_.stop();
 }
 
 void SourceRelocation::revoke() {
@@ -344,22 +359,17 @@ void SourceRelocation::revoke() {
   spdlog::warn("an operator took the VM back");
   give_up();
   tell_({{"event", "returned"}, {"message", "an operator decided that it runs here"}});
-  tell_the_destination("the source's operator took the VM back, and it runs there");
+  tell_until_answered(Abort{"the source's operator took the VM back, and it runs there"});
 }
 
 void SourceRelocation::release() {
-  bool committed = state_ == SourceState::kCommitted;
   state_ = SourceState::kReleased;
-  if (committed) {
-    if (Status written = record(CommitOutcome::kReleased); !written) {
-      spdlog::error("{}", written.error().message());
-    }
+  if (Status written = record(CommitOutcome::kReleased); !written) {
+    spdlog::error("{}", written.error().message());
   }
-  session_->send(Released{});
-  session_->flush();
+  if (checksums_) checksums_->stop();
   exporter_.close_lanes();
   exporter_.close_memory();
-  loop_.stop();
 }
 
 nlohmann::json SourceRelocation::status() const {

@@ -93,6 +93,7 @@ class SourceRelocation {
   void on_progress(const Progress& progress);
   void on_drained(const Drained& drained);
   void on_ended(const Ended& ended);
+  void on_released();
 
   void accept_qemu();
   void relay_to_destination(std::span<const std::byte> bytes);
@@ -104,7 +105,7 @@ class SourceRelocation {
   void decide_when_ready();
   void fail(const Error& error);
   void give_up();
-  void tell_the_destination(const std::string& reason);
+  void tell_until_answered(Message last_word);
   void release();
 
   EventLoop& loop_;
@@ -127,6 +128,7 @@ class SourceRelocation {
   bool loaded_ = false;
   bool source_completed_ = false;
   bool running_there_ = false;
+  std::optional<Message> last_word_;
   std::optional<uint64_t> blackout_ns_;  // unknown to an exporter that did not see the stop
   std::optional<Progress> progress_;
 

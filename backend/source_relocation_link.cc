@@ -75,17 +75,14 @@ void SourceRelocation::dial() {
 }
 
 void SourceRelocation::on_dial_failed(const Error& error) {
-  if (state_ == SourceState::kReleased) return;
   if (state_ == SourceState::kConnecting) return fail(error);
   spdlog::debug("dialing the destination again: {}", error.message());
-  // It knows of no such relocation (any more): there is nobody in doubt.
-  bool refused = error.kind() == ErrorKind::kRefused;
-  if (refused && state_ == SourceState::kAborted) return loop_.stop();
+  // It knows of no such relocation (any more): there is nobody who waits for it.
+  if (error.kind() == ErrorKind::kRefused && last_word_) return loop_.stop();
   session_->redial_later();
 }
 
 void SourceRelocation::on_link(SourceLink link) {
-  if (state_ == SourceState::kReleased) return;
   rdma_ = link.rdma;
   if (state_ == SourceState::kConnecting) {
     if (!rdma_ && options_.transport.choice == TransportChoice::kRdma) {
@@ -94,10 +91,7 @@ void SourceRelocation::on_link(SourceLink link) {
     serve_lanes(link);
     return begin(link);
   }
-  if (state_ == SourceState::kAborted) {
-    session_->send(Abort{"the source gave up and runs the VM"});
-    return;
-  }
+  if (last_word_) return session_->send(*last_word_);
   // An exporter that found the decision made: what it scanned is final.
   if (exporter_.layout() == nullptr) {
     exporter_.set_layout(link.layout);
@@ -160,10 +154,9 @@ void SourceRelocation::on_link_lost(const Error& error) {
       tell_({{"event", "link"}, {"up", false}, {"message", error.message()}});
       return session_->redial_later();
     case SourceState::kAborted:
-      return session_->redial_later();
     case SourceState::kReturned:
     case SourceState::kReleased:
-      return loop_.stop();
+      return session_->redial_later();
     case SourceState::kConnecting:
     case SourceState::kPreparing:
     case SourceState::kPrepared:

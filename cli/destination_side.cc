@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "backend/page_map.h"
 #include "cli/json_access.h"
 #include "cli/process_files.h"
 #include "cli/source_checks.h"
@@ -31,6 +30,15 @@ Result<bool> is_untouched(const UniqueFd& memfd) {
 }
 
 }  // namespace
+
+Result<PageMap> open_page_map(const VmPaths& paths, const VmRecord& record) {
+  std::vector<RegionInfo> regions;
+  for (const RegionRecord& region : record.regions)
+    regions.push_back({region.id, region.size, region.page_size});
+  UniqueFd file(::open(paths.page_map().c_str(), O_RDWR | O_CLOEXEC));
+  if (!file.valid()) return Error::from_errno("opening the page map " + paths.page_map(), errno);
+  return PageMap::attach(std::move(file), regions);
+}
 
 Result<WaitingVm> DestinationSide::start_vm(const std::function<bool()>& give_up) {
   offered_.clear();
@@ -220,15 +228,9 @@ Result<FoundVm> DestinationSide::find_vm(std::shared_ptr<VmProcess> vm, const Vm
   if (!switched) return errorf("{} has no record of its switch", paths_.directory());
   found.record = std::move(*switched);
   found.exit_fd = vm_->child().pidfd();
-  std::vector<RegionInfo> infos;
-  for (const RegionRecord& region : record.regions)
-    infos.push_back({region.id, region.size, region.page_size});
-  found.page_map.reset(::open(paths_.page_map().c_str(), O_RDWR | O_CLOEXEC));
-  if (!found.page_map.valid()) {
-    return Error::from_errno("opening the page map " + paths_.page_map(), errno);
-  }
-  VMHOP_ASSIGN(UniqueFd looked_at, found.page_map.duplicate());
-  VMHOP_ASSIGN(PageMap map, PageMap::attach(std::move(looked_at), infos));
+  VMHOP_ASSIGN(PageMap map, open_page_map(paths_, record));
+  found.page_map.reset(::fcntl(map.fd(), F_DUPFD_CLOEXEC, 0));
+  if (!found.page_map.valid()) return Error::from_errno("F_DUPFD_CLOEXEC", errno);
   found.state = map.destination_state();
   found.was_running = map.run_state() == RunState::kRunning;
   offered_.clear();

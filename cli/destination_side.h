@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "backend/page_map.h"
 #include "backend/session/key_passing.h"
 #include "cli/reception.h"
 #include "cli/runtime_dir.h"
@@ -14,6 +15,9 @@
 #include "qemu-memory-backend/front_listener.h"
 
 namespace vmhop {
+
+// The page map of a VM whose supervisor is dead, as its record says what it is of.
+Result<PageMap> open_page_map(const VmPaths& paths, const VmRecord& record);
 
 class DestinationSide : public ReceptionHost {
  public:

@@ -1,6 +1,4 @@
 // `vmhop metrics`: what a monitoring system wants to know of this host's VMs.
-#include <fmt/format.h>
-
 #include "cli/commands.h"
 #include "cli/exit_codes.h"
 #include "cli/metrics_server.h"
@@ -13,11 +11,7 @@ Result<int> metrics(const MetricsOptions& options) {
   VMHOP_ASSIGN(std::string base, runtime_base());
   if (!options.listen.empty()) return serve_metrics(options.listen, base);
   std::string text = host_metrics(base, options.format);
-  if (options.output.empty()) {
-    fmt::print("{}", text);
-  } else {
-    VMHOP_TRY(publish_file(options.output, text, kReadableByAll));
-  }
+  VMHOP_TRY(print_or_publish(options.output, text));
   return kExitDone;
 }
 

@@ -1,7 +1,5 @@
-// Files that other programs pick up: they find a whole one or none.
+// What a command says, for a person or for other programs to pick up.
 #pragma once
-
-#include <sys/types.h>
 
 #include <string>
 
@@ -9,12 +7,11 @@
 
 namespace vmhop {
 
-// For whoever picks them up as somebody else: node_exporter, a web server.
-inline constexpr mode_t kReadableByAll = 0644;
-
-// Puts `text` at `path` in one step, with what of `mode` the umask leaves. The file that it is made
-// in lies beside it, with a name of its own that begins with a dot: several writers do not meet,
-// and who collects *.prom or *.html does not see it.
-Status publish_file(const std::string& path, const std::string& text, mode_t mode);
+// Prints `text`; or, where `output` names a file, puts it there in one step: who looks finds a
+// whole one or none, and may read it as far as the umask allows. The file that it is made in lies
+// beside it, with a name of its own that begins with a dot: several writers do not meet, and who
+// collects
+// *.prom or *.html does not see it.
+Status print_or_publish(const std::string& output, const std::string& text);
 
 }  // namespace vmhop

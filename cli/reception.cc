@@ -126,7 +126,7 @@ std::optional<ReceptionOutcome> Reception::react_when_over() {
   auto end = stage_ == Stage::kEnded ? ReceptionEnd::kVmEnded
              : terminating_          ? ReceptionEnd::kTerminated
                                      : ReceptionEnd::kAborted;
-  ReceptionOutcome outcome{end, end_message_, exit_.value_or(ExitStatus{})};
+  ReceptionOutcome outcome{end, end_message_, exit_.value_or(ExitStatus{}), drained_};
   if (drained_ || (pager_closed_ && pager_done_)) {
     pager_->wait_exit(limits_.grace);
     return outcome;

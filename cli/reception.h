@@ -105,7 +105,8 @@ enum class ReceptionEnd {
 struct ReceptionOutcome {
   ReceptionEnd end;
   std::string message;
-  ExitStatus exit;  // of kVmEnded
+  ExitStatus exit;     // of kVmEnded
+  bool whole = false;  // ... just when all of it was here: its pager only has to tell the source
 };
 
 class Reception {

@@ -81,8 +81,6 @@ RelocationOutcome Relocation::finish(RelocationEnd end, std::string message) {
 
 RelocationOutcome Relocation::take_back() {
   std::string message = revoked_ ? *returned_ : "the destination handed the VM back: " + *returned_;
-  // One that was revoked stays to tell the destination, as one that was aborted does.
-  if (exporter_ && !revoked_) exporter_->end_within(limits_.grace);
   // The record goes first: a crash in between leaves a paused VM, not one that runs although it
   // is recorded as gone.
   if (auto forgotten = host_.forget_commit(); !forgotten) {

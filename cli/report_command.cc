@@ -1,6 +1,4 @@
 // `vmhop report`: the last relocation of a VM, to look at.
-#include <fmt/format.h>
-
 #include "cli/commands.h"
 #include "cli/exit_codes.h"
 #include "cli/publish.h"
@@ -22,11 +20,7 @@ Result<int> report(const ReportOptions& options) {
   std::string text =
       options.json ? record->dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"
                    : report_page(*record);
-  if (options.output.empty()) {
-    fmt::print("{}", text);
-  } else {
-    VMHOP_TRY(publish_file(options.output, text, kReadableByAll));
-  }
+  VMHOP_TRY(print_or_publish(options.output, text));
   return kExitDone;
 }
 

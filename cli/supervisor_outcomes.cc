@@ -102,6 +102,7 @@ void Supervisor::on_relocated(const RelocationOutcome& outcome) {
   join_worker();
   // An exporter that still has something to tell the destination does so without a name here.
   record_.exporter = {};
+  write_record();
   std::string peer = std::exchange(record_.peer, "");
   relocating_to_.reset();
   held_ = false;
@@ -247,6 +248,10 @@ void Supervisor::on_received(const ReceptionOutcome& outcome) {
     }
     case ReceptionEnd::kVmEnded:
       spdlog::info("{}: {}", name_, outcome.message);
+      if (outcome.whole) {
+        record_.pager = {};  // on its own
+        write_record();
+      }
       return finish(outcome.exit.shell_code());
     case ReceptionEnd::kTerminated:
       return finish(kExitDone);
@@ -278,6 +283,11 @@ void Supervisor::on_vm_arrived() {
   view_.forget_relocation();
   spdlog::info("{} is here with all of its memory", name_);
   if (auto watched = watch_vm(); !watched) {
+    if (auto exit = vm_->child().poll()) {
+      spdlog::error("{}: QEMU {}", name_, exit->describe());
+      write_record();  // without its pager
+      return finish(exit->shell_code());
+    }
     // It is the only copy there is: better without a supervisor than not at all.
     spdlog::error("{}: {}. The VM is left as it is, without vmhop", name_,
                   watched.error().message());

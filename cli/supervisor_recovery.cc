@@ -1,6 +1,5 @@
 // `vmhop recover`: a new supervisor adopts what a dead one has left running. All that it needs is
 // in the VM's runtime directory and in QEMU's own open files.
-#include <fcntl.h>
 #include <signal.h>  // NOLINT(modernize-deprecated-headers): POSIX signals, not C's
 #include <spdlog/spdlog.h>
 #include <sys/socket.h>
@@ -8,7 +7,6 @@
 #include <thread>
 
 #include "backend/base/thread_role.h"
-#include "backend/page_map.h"
 #include "backend/session/key_passing.h"
 #include "cli/exit_codes.h"
 #include "cli/json_access.h"
@@ -137,12 +135,7 @@ Result<bool> Supervisor::has_arrived(VmProcess& vm) const {
   const VmPaths& paths = claim_.paths();
   auto switched = read_switch_record(paths.directory());
   if (!switched || *switched) return false;
-  UniqueFd file(::open(paths.page_map().c_str(), O_RDWR | O_CLOEXEC));
-  if (!file.valid()) return false;
-  std::vector<RegionInfo> infos;
-  for (const RegionRecord& region : record_.regions)
-    infos.push_back({region.id, region.size, region.page_size});
-  auto map = PageMap::attach(std::move(file), infos);
+  auto map = open_page_map(paths, record_);
   if (!map || map->destination_state() != DestinationState::kDrained) return false;
   VMHOP_ASSIGN(QmpClient qmp,
                QmpClient::connect(paths.relocation_qmp(), QmpClient::Clock::now() + kMonitorTimeout,
@@ -231,6 +224,7 @@ Status Supervisor::go_on_relocating(const CommitRecord& commit, const SwitchReco
   request.plain_data = switched.plain_data;
   request.transport = switched.transport;
   record_.peer = commit.destination;
+  keeps_directory_ = false;
   spdlog::info("{}: going on to serve its memory to {}", name_, commit.destination);
   course_.go_on(CourseSide::kSource, record_.peer, view_.to_json());
   run_relocation(std::move(request),

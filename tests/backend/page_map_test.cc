@@ -145,6 +145,8 @@ TEST(PageMap, KeepsItsStateForTheNextPager) {
     map.set_destination_state(DestinationState::kCommitted);
     map.set_run_state(RunState::kPaused);
     map.set_relocation(id);
+    EXPECT_FALSE(map.source_released());
+    map.set_source_released();
     file.reset(::dup(map.fd()));
   }
   PageMap next = must(PageMap::attach(std::move(file), kRegions));
@@ -153,6 +155,7 @@ TEST(PageMap, KeepsItsStateForTheNextPager) {
   EXPECT_EQ(next.destination_state(), DestinationState::kCommitted);
   EXPECT_EQ(next.run_state(), RunState::kPaused);
   EXPECT_EQ(next.relocation(), id);
+  EXPECT_TRUE(next.source_released());
 }
 
 TEST(PageMap, RefusesToServeOtherRegions) {

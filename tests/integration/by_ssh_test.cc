@@ -206,6 +206,19 @@ TEST_F(BySsh, ASupervisorThatDiesThereIsReplacedWithoutBeingToldTheKey) {
   EXPECT_FALSE(fs::exists(destination_->runtime_directory() + "/" + kVm + "/key"));
 }
 
+// It is said to the source by the pager, which ends for want of it.
+TEST_F(BySsh, ASupervisorThatDiesThereBeforeTheSwitchLeavesTheVmWhereItIs) {
+  ASSERT_OK(start_and_hold_preparation());
+  auto record = read_vm_record(destination_->runtime_directory() + "/" + kVm);
+  ASSERT_TRUE(record.has_value());
+  ASSERT_OK(kill(*destination_, &VmRecord::supervisor));
+  ASSERT_OK(signal_process(record->pager, SIGCONT));
+  expect_end(kExitFailed, "vm stays here");
+  ASSERT_VALUE(Finished dropped, destination_->command({"drop", kVm, "--yes"}));
+  EXPECT_TRUE(dropped.status.clean()) << dropped.describe();
+  expect_nothing_happened();
+}
+
 TEST_F(BySsh, WhatQemuDislikesThereIsShown) {
   ASSERT_VALUE(Finished refused, relocate_by_ssh({"--map", guest_.kernel + "=/nowhere/kernel"}));
   EXPECT_EQ(refused.status.shell_code(), kExitFailed) << refused.describe();

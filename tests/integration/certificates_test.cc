@@ -90,5 +90,26 @@ TEST_F(Certified, RelocationsAreRecoveredWithThem) {
   EXPECT_TRUE(relocated.status.clean()) << relocated.describe();
 }
 
+// Committed, and nobody there has heard yet that the VM runs: QEMU is there, and must not be
+// thawed.
+TEST_F(Certified, TheSourceIsRecoveredWithThem) {
+  stop_before(*source_, "committed");
+  ASSERT_OK(boot());
+  ASSERT_OK(await());
+  ASSERT_VALUE(relocating_, start_relocation());
+  ASSERT_VALUE(ProcessIdentity exporter, wait_until_stopped(*source_));
+  ASSERT_OK(kill(*source_, &VmRecord::supervisor));
+  ASSERT_OK(kill(*source_, &VmRecord::exporter));
+  ASSERT_FALSE(is_alive(exporter));
+  ASSERT_VALUE(Process recovering, source_->start({"recover", kVm}));
+  ASSERT_OK(recovering.wait_for_err(
+      [](auto text) { return count_of(text, "going on to serve its memory to") > 0; },
+      within(60s)));
+  ASSERT_OK(runs_at_destination());
+  ASSERT_VALUE(Finished recovered, finish(recovering, within(60s)));
+  EXPECT_TRUE(recovered.status.clean()) << recovered.describe();
+  EXPECT_OK(nothing_left_at("source"));
+}
+
 }  // namespace
 }  // namespace vmhop::lab

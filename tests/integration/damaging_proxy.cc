@@ -5,7 +5,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
+#include <set>
 #include <vector>
 
 #include "backend/tcp/wire.h"
@@ -15,6 +17,10 @@ namespace {
 
 // Replies to precaching have runs longer than this; to a fault, a page.
 constexpr uint32_t kBulkRun = 64 * 1024;
+constexpr size_t kDamagedAt = 1000;
+constexpr std::byte kDamage{0x20};
+// Of a page that no other is like.
+constexpr size_t kManyValues = 32;
 
 // The next reply of precaching in `bytes` that has a page of data with it; where the page begins,
 // or the size when there is none. What looks like one and is guest memory is damaged just as well.
@@ -49,7 +55,8 @@ bool write_all(int socket, std::span<const std::byte> bytes) {
 }  // namespace
 
 Result<std::unique_ptr<DamagingProxy>> DamagingProxy::start(const Namespace& where,
-                                                            const std::string& destination) {
+                                                            const std::string& destination,
+                                                            Damage damage) {
   VMHOP_ASSIGN(HostPort peer, parse_host_port(destination));
   // A socket belongs to the namespace that it was made in.
   Result<UniqueFd> listening = Error("not tried");
@@ -60,7 +67,7 @@ Result<std::unique_ptr<DamagingProxy>> DamagingProxy::start(const Namespace& whe
   if (!listening) return listening.error();
   VMHOP_ASSIGN(uint16_t port, local_port(listening->get()));
   std::unique_ptr<DamagingProxy> proxy(
-      new DamagingProxy(std::move(*listening), port, std::move(peer)));
+      new DamagingProxy(std::move(*listening), port, std::move(peer), damage));
   proxy->acceptor_ = std::thread([raw = proxy.get(), &where] { raw->serve(where); });
   return proxy;
 }
@@ -82,6 +89,13 @@ DamagingProxy::~DamagingProxy() {
 void DamagingProxy::open() {
   open_ = true;
   open_.notify_all();
+}
+
+void DamagingProxy::mend() {
+  std::lock_guard lock(mutex_);
+  mended_ = true;
+  for (const UniqueFd& socket : sockets_)
+    ::shutdown(socket.get(), SHUT_RDWR);
 }
 
 void DamagingProxy::serve(const Namespace& where) {
@@ -125,15 +139,42 @@ void DamagingProxy::pass(int from, int to, bool from_source) {
 }
 
 void DamagingProxy::damage(std::span<std::byte> bytes) {
+  if (mended_) return;
+  damage_ == Damage::kSomePages ? damage_some(bytes) : damage_the_one(bytes);
+}
+
+void DamagingProxy::damage_some(std::span<std::byte> bytes) {
   for (size_t page = next_bulk_page(bytes); page < bytes.size();) {
     open_.wait(false);
     if (damaged_.fetch_add(1) >= kPages) {
       damaged_ = kPages;
       return;
     }
-    bytes[page + 1000] ^= std::byte{0x20};
+    bytes[page + kDamagedAt] ^= kDamage;
     bytes = bytes.subspan(page + 4096);
     page = next_bulk_page(bytes);
+  }
+}
+
+// The first page that precaching brings and that can be told from all others.
+void DamagingProxy::damage_the_one(std::span<std::byte> bytes) {
+  auto rest = bytes;
+  size_t page = next_bulk_page(rest);
+  if (page < rest.size()) open_.wait(false);
+  std::lock_guard lock(mark_mutex_);
+  while (!mark_ && page < rest.size()) {
+    auto place = rest.subspan(page + kDamagedAt, sizeof(Mark));
+    if (std::set(place.begin(), place.end()).size() >= kManyValues) {
+      std::copy(place.begin(), place.end(), mark_.emplace().begin());
+    }
+    rest = rest.subspan(page + 4096);
+    page = next_bulk_page(rest);
+  }
+  if (!mark_) return;
+  auto found = bytes.begin();
+  while ((found = std::search(found, bytes.end(), mark_->begin(), mark_->end())) != bytes.end()) {
+    *found++ ^= kDamage;
+    ++damaged_;
   }
 }
 

@@ -13,6 +13,10 @@ using namespace std::chrono_literals;
 
 constexpr auto kPatience = 60s;
 
+constexpr auto kSupervisor = &VmRecord::supervisor;
+constexpr auto kExporter = &VmRecord::exporter;
+constexpr auto kPager = &VmRecord::pager;
+
 enum class At { kSource, kDestination, kThird };
 
 struct Victim {
@@ -42,21 +46,31 @@ class AtAMoment : public HopTest, public testing::WithParamInterface<Moment> {
     return at == At::kSource ? *source_ : at == At::kDestination ? *destination_ : *third_;
   }
 
-  // A pager that waits for the source to hear that all is drained is in no record any more.
-  Status kill_pager(const VmhopHost& where) {
+  // One that only has something to tell the other side is in no record any more.
+  Status kill_helper(const VmhopHost& where, const std::string& role) {
     for (pid_t pid : processes_in({network_->host(where.name()).fd()})) {
       auto command = read_file(fmt::format("/proc/{}/cmdline", pid), 4096);
-      if (!command || command->find("internal-pager") == std::string::npos) continue;
-      VMHOP_ASSIGN(ProcessIdentity pager, identify_process(pid));
-      return signal_process(pager, SIGKILL);
+      if (!command || command->find("internal-" + role) == std::string::npos) continue;
+      VMHOP_ASSIGN(ProcessIdentity helper, identify_process(pid));
+      return signal_process(helper, SIGKILL);
     }
-    return Error("there is no pager at the " + where.name());
+    return errorf("there is no {} at the {}", role, where.name());
+  }
+
+  // Where the pager had told its supervisor, nobody answers an exporter that had not heard it yet.
+  // That one cannot know it, and tries for ten minutes.
+  Status end_unanswered_exporter() {
+    bool unanswered =
+        GetParam().teller == At::kSource && GetParam().kills(At::kDestination, kPager);
+    if (!unanswered) return ok_status();
+    VMHOP_ASSIGN(Finished heard, finish(*relocating_, within(kPatience)));
+    return kill_helper(*source_, "exporter");
   }
 
   void kill_victims() {
     for (const Victim& victim : GetParam().victims) {
-      if (victim.who == &VmRecord::pager) {
-        ASSERT_OK(kill_pager(host(victim.at)));
+      if (victim.who == kPager) {
+        ASSERT_OK(kill_helper(host(victim.at), "pager"));
       } else {
         ASSERT_OK(kill(host(victim.at), victim.who));
       }
@@ -67,11 +81,9 @@ class AtAMoment : public HopTest, public testing::WithParamInterface<Moment> {
   void end_at(At at, std::optional<Process>& supervisor) {
     supervisor->signal(SIGTERM);
     ASSERT_VALUE(Finished ended, finish(*supervisor, within(kPatience)));
-    // A pager that was started again stays when the source had heard of its predecessor.
-    bool replaced = GetParam().kills(at, &VmRecord::pager) || former_.has_value();
     if (at == At::kThird) {
       EXPECT_OK(no_process_left_at("third"));
-    } else if (!replaced) {
+    } else {
       EXPECT_OK(nothing_left_at(host(at).name()));
     }
   }
@@ -80,9 +92,12 @@ class AtAMoment : public HopTest, public testing::WithParamInterface<Moment> {
   std::optional<Process> former_;  // QEMU is in its process group
 };
 
-class Drained : public AtAMoment {};
+class Drained : public AtAMoment {
+ protected:
+  void kill_at_the_moment();
+};
 
-TEST_P(Drained, LosesNothing) {
+void Drained::kill_at_the_moment() {
   bool at_source = GetParam().teller == At::kSource;
   stop_before(at_source ? *source_ : *destination_, "drained");
   ASSERT_OK(boot());
@@ -91,6 +106,10 @@ TEST_P(Drained, LosesNothing) {
   ASSERT_VALUE(ProcessIdentity stopped, wait_until_stopped(host(GetParam().teller)));
   kill_victims();
   ASSERT_OK(go_on(stopped));
+}
+
+TEST_P(Drained, LosesNothing) {
+  ASSERT_NO_FATAL_FAILURE(kill_at_the_moment());
   if (GetParam().kills(At::kDestination, &VmRecord::supervisor)) {
     ASSERT_OK(guest_goes_on());
     ASSERT_VALUE(former_, recover(*destination_));
@@ -104,14 +123,11 @@ TEST_P(Drained, LosesNothing) {
     EXPECT_TRUE(relocated.status.clean()) << relocated.describe();
     ASSERT_VALUE(Finished ended, finish(*running_, within(kPatience)));
     EXPECT_TRUE(ended.status.clean()) << ended.describe();
+    EXPECT_OK(end_unanswered_exporter());
     EXPECT_OK(nothing_left_at("source"));
   }
   end_at(At::kDestination, receiving_);
 }
-
-constexpr auto kSupervisor = &VmRecord::supervisor;
-constexpr auto kExporter = &VmRecord::exporter;
-constexpr auto kPager = &VmRecord::pager;
 
 INSTANTIATE_TEST_SUITE_P(
     Where, Drained,
@@ -145,6 +161,57 @@ TEST_F(ExporterThatTakesItsTime, LeavesNothingAtTheSource) {
   EXPECT_TRUE(ended.status.clean()) << ended.describe();
   EXPECT_OK(nothing_left_at("source"));
 }
+
+using DrainedWithoutItsQemu = Drained;
+
+// The VM is dead, and for the source it has arrived all the same.
+TEST_P(DrainedWithoutItsQemu, KeepsNobodyWaiting) {
+  ASSERT_NO_FATAL_FAILURE(kill_at_the_moment());
+  ASSERT_VALUE(Finished relocated, finish(*relocating_, within(kPatience)));
+  EXPECT_TRUE(relocated.status.clean()) << relocated.describe();
+  ASSERT_VALUE(Finished given_away, finish(*running_, within(kPatience)));
+  EXPECT_TRUE(given_away.status.clean()) << given_away.describe();
+  EXPECT_OK(nothing_left_at("source"));
+  ASSERT_VALUE(Finished dead, finish(*receiving_, within(kPatience)));
+  EXPECT_EQ(dead.status.shell_code(), 128 + SIGKILL) << dead.describe();
+  EXPECT_OK(nothing_left_at("destination"));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Where, DrainedWithoutItsQemu,
+    testing::Values(
+        Moment{"ItDies", At::kDestination, {{At::kDestination, &VmRecord::qemu}}},
+        Moment{"ItDiesWhileTheSourceHearsIt", At::kSource, {{At::kDestination, &VmRecord::qemu}}}),
+    [](const auto& tested) { return std::string(tested.param.name); });
+
+using DrainedWithoutItsSource = Drained;
+
+// Its pager waits ten minutes for a source that has to hear it. That keeps nobody else from
+// anything.
+TEST_P(DrainedWithoutItsSource, NeedsNothingOfIt) {
+  ASSERT_NO_FATAL_FAILURE(kill_at_the_moment());
+  ASSERT_OK(runs_at_destination());
+  EXPECT_OK(no_process_left_at("source"));
+  ASSERT_VALUE(Finished dropped, source_->command({"drop", kVm, "--yes"}));
+  EXPECT_TRUE(dropped.status.clean()) << dropped.describe();
+  EXPECT_OK(nothing_left_at("source"));
+  receiving_->signal(SIGTERM);
+  ASSERT_VALUE(Finished ended, finish(*receiving_, within(kPatience)));
+  EXPECT_TRUE(ended.status.clean()) << ended.describe();
+  ASSERT_VALUE(std::optional<Process> namesake,
+               destination_->run(kVm, guest_.qemu_command(destination_->place())));
+  ASSERT_OK(wait_for_state(*destination_, "running"));
+  namesake->signal(SIGTERM);
+  ASSERT_VALUE(Finished over, finish(*namesake, within(kPatience)));
+  ASSERT_OK(kill_helper(*destination_, "pager"));
+  EXPECT_OK(nothing_left_at("destination"));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Where, DrainedWithoutItsSource,
+    testing::Values(Moment{
+        "BothItsEndsDie", At::kSource, {{At::kSource, kSupervisor}, {At::kSource, kExporter}}}),
+    [](const auto& tested) { return std::string(tested.param.name); });
 
 // Its supervisor had taken the record of the switch away, and not yet written that the VM is here.
 class Arrival : public HopTest {
@@ -224,6 +291,7 @@ class HoppingOn : public AtAMoment {
     ASSERT_OK(wait_for_state(*third_, "running"));
     ASSERT_OK(guest_goes_on());
     ASSERT_OK(go_on(first_));
+    EXPECT_OK(end_unanswered_exporter());
     EXPECT_OK(no_process_left_at("source"));
     EXPECT_OK(no_process_left_at("destination"));
     end_at(At::kThird, at_third_);

@@ -133,6 +133,24 @@ TEST_F(Resolve, WhatThePagerHeardAloneIsNotInDoubtWhenItIsRecovered) {
   ASSERT_OK(runs_on_at_source());
 }
 
+// It is all that is left of the decision that the VM stays: nobody else would tell the destination.
+TEST_F(Resolve, RecoveringTheSourceLeavesAnExporterAloneThatHasToTellTheDestination) {
+  stop_loaded();
+  if (HasFatalFailure()) return;
+  auto left = read_vm_record(source_->runtime_directory() + "/" + kVm);
+  ASSERT_TRUE(left.has_value());
+  send(*destination_, &VmRecord::pager, SIGSTOP);
+  ASSERT_OK(kill(*source_, &VmRecord::supervisor));
+  ASSERT_VALUE(std::optional<Process> recovered, recover(*source_));
+  std::swap(*recovered, *running_);
+  ASSERT_OK(runs_on_at_source());
+  EXPECT_TRUE(is_alive(left->exporter));
+  send(*destination_, &VmRecord::pager, SIGCONT);
+  ASSERT_OK(await_again());
+  EXPECT_OK(relocates_well());
+  EXPECT_FALSE(is_alive(left->exporter));
+}
+
 // Committed to a host that dies before it has continued the VM.
 TEST_F(Resolve, RunningAtTheSourceWhatTheDestinationNeverRan) {
   stop_loaded();

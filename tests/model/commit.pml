@@ -25,6 +25,7 @@
  *   undone         a VM that was wrongly run runs on one side only, unless it was whole at the
  *                  destination, or the exporter that had to tell the destination has died
  *   decided        nobody is in doubt any more about a host that is dead
+ *   heard          no pager waits for a source that has heard it, unless the exporter has died
  *
  * WITHOUT_… takes one precaution away; each must break a claim (CMakeLists.txt).
  *
@@ -74,6 +75,7 @@ byte wrong = 0;                  /* decisions */
 bool wrongly_run = false;        /* ... that it runs here */
 bool wrongly_given = false;      /* ... that it is the other host's */
 bool teller_died = false;        /* the exporter that would tell the destination of a roll back */
+bool exporter_died = false;      /* and nobody has started it again */
 byte hosts_died = 0;
 bool source_dead = false;
 bool destination_dead = false;
@@ -104,6 +106,8 @@ bool destination_supervised = true;
 mtype stage = kLoading;
 bool whole = false;                /* every page is here */
 bool over = false;                 /* the VM ran here, and ended */
+bool heard_drained = false;        /* the supervisor has: the pager is on its own */
+bool released_here = false;        /* in the page map: the source has heard how it ended */
 bool in_doubt = false;             /* the pager has said so */
 chan to_pager = [3] of { mtype };
 chan from_pager = [3] of { mtype };
@@ -111,6 +115,8 @@ bool lost = false;                 /* the memory went with its last holder */
 
 #define source_runs (source_qemu == executing)
 #define destination_runs (destination_qemu == executing)
+#define pager_waits (pager_up && (destination_state == kDrained || destination_state == kEnded || \
+                                  destination_state == kReturned))
 #define before_commit (source_state == kPreparing || source_state == kPrepared || \
                        source_state == kReadPoint)
 
@@ -162,7 +168,8 @@ inline look_for_memory() {
 /* A host that dies takes its records with it, which are in a tmpfs. */
 inline source_dies() {
   source_dead = true;
-  exporter_up = false; source_supervised = false; source_linked = false; record = false;
+  exporter_up = false; exporter_died = true; source_supervised = false; source_linked = false;
+  record = false;
   broken = true;
   forget(to_exporter);
   forget(from_exporter);
@@ -186,7 +193,7 @@ proctype Faults() {
   do
   :: atomic { breaks < BREAKS && !broken -> breaks++; broken = true }
   :: atomic { crashes < CRASHES && exporter_up ->
-       crashes++; exporter_up = false; forget(to_exporter);
+       crashes++; exporter_up = false; exporter_died = true; forget(to_exporter);
        broken = true; source_linked = false; look_for_memory(); teller_died = (WRONG > 0) }
   :: atomic { crashes < CRASHES && source_supervised ->
        crashes++; source_supervised = false }
@@ -208,6 +215,7 @@ proctype Judge() {
     assert(source_runs || destination_runs || over || lost || died || wrongly_given);
     assert(!(source_runs && destination_runs) || (wrongly_run && (whole || teller_died)));
     assert(!destination_runs || whole || lost || source_runs);
+    assert(!pager_waits || exporter_died || wrongly_run);
     assert(!(source_dead && destination_supervised && stage == kLoaded));
     assert(!(destination_dead && source_supervised && source_qemu == frozen)) }
 }

@@ -51,11 +51,18 @@ proctype Pager() {
           assert(wrongly_run || destination_qemu == gone) /* it says so: end one of the two */
        :: message == Abort && destination_state == kEnded ->
           assert(over);
+          released_here = true;
           pager_tells(released);
           say(to_source, Abort);
           pager_up = false;
           forget(to_pager)
-       :: message == Released -> pager_tells(released); pager_leaves()
+       :: message == Released -> /* on_released() */
+          released_here = true;
+          pager_tells(released);
+          say(to_source, Released);
+          /* what is in the socket still arrives */
+          pager_up = false;
+          forget(to_pager)
        :: else -> skip
        fi }
   :: atomic { pager_up && nempty(to_pager) && nfull(to_source) ->
@@ -100,7 +107,10 @@ proctype Pager() {
        whole = true;
        destination_state = kDrained;
        say(to_source, Drained);
-       pager_tells(drained) }
+       if
+       :: pager_tells(drained)
+       :: crashes < CRASHES -> crashes++; pager_leaves()
+       fi }
   od
 }
 
@@ -128,6 +138,7 @@ proctype DestinationSupervisor() {
        :: event == commit && stage == kRunning && pager_up -> to_pager ! running
        :: event == commit && stage == kGivenBack && pager_up -> to_pager ! returned
        :: event == commit && stage == kEnded && pager_up -> to_pager ! ended
+       :: event == drained -> heard_drained = true
        :: event == aborted ->
           assert(!destination_runs || wrongly_run || source_dead);
           destination_qemu = gone; stage = kAborted; in_doubt = false
@@ -175,10 +186,10 @@ proctype DestinationSupervisor() {
   /* The pager died: before the device state is loaded that is the end, then it is started again. */
   :: atomic { destination_supervised && !pager_up && empty(from_pager) && stage == kLoading ->
        destination_qemu = gone; stage = kAborted; in_doubt = false }
-  :: atomic { destination_supervised && !pager_up && empty(from_pager) && !whole &&
+  :: atomic { destination_supervised && !pager_up && empty(from_pager) && !heard_drained &&
+              !released_here &&
               (stage == kLoaded || stage == kResuming || stage == kRunning || stage == kGivenBack ||
-               (stage == kEnded && over)) &&
-              source_state != kReleased && source_state != kReturned ->
+               (stage == kEnded && over)) ->
        pager_up = true; pager_supervised = true; destination_linked = false; broken = true;
        forget(to_pager);
        /* remind_pager(), and repeat_news() */
@@ -196,6 +207,7 @@ proctype DestinationSupervisor() {
        fi;
        if
        :: destination_state == kCommitted -> from_pager ! commit
+       :: destination_state == kDrained -> from_pager ! drained
        :: else -> skip
        fi }
   /* `vmhop recover`: the page map says how far it was, QEMU whether it runs. Where QEMU is gone there
@@ -207,7 +219,7 @@ proctype DestinationSupervisor() {
           forget(to_pager)
        :: else -> skip
        fi;
-       destination_supervised = true; in_doubt = false;
+       destination_supervised = true; in_doubt = false; heard_drained = false;
        if
        :: destination_state == kPreparing || destination_state == kAborted ->
           assert(!destination_runs || wrongly_run || source_dead);

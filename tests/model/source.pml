@@ -56,6 +56,14 @@ inline exporter_leaves() {
   forget(to_exporter)
 }
 
+/* tell_until_answered(): whatever it has said, it stays until that is answered */
+inline exporter_says_released() {
+  say(to_destination, Released);
+#ifdef WITHOUT_ANSWER
+  exporter_leaves()
+#endif
+}
+
 proctype Exporter() {
   mtype message;
   do
@@ -96,8 +104,7 @@ proctype Exporter() {
           recorded_outcome = kReturned;
           source_state = kReturned;
           exporter_tells(returned);
-          say(to_destination, Released);
-          exporter_leaves()
+          exporter_says_released()
        :: (message == Drained || message == Ended) && source_state == kCommitted ->
           /* release(): the record stays and says so, since a QEMU may be frozen here still */
           assert(whole || over);
@@ -107,7 +114,9 @@ proctype Exporter() {
           recorded_outcome = kReleased;
           source_state = kReleased;
           exporter_tells(drained);
-          say(to_destination, Released);
+          exporter_says_released()
+       :: message == Released ->
+          assert(source_state == kReturned || source_state == kReleased);
           exporter_leaves()
        :: message == Abort && source_state == kAborted -> exporter_leaves()
        :: message == Abort && before_commit -> exporter_fails()
@@ -122,7 +131,7 @@ proctype Exporter() {
        fi }
   /* Dials again: only what was decided is worth it. */
   :: atomic { exporter_up && !source_linked && !destination_linked && pager_up &&
-              (source_state == kCommitted || source_state == kAborted) ->
+              !before_commit ->
        forget(to_source);
        forget(to_destination);
        broken = false;
@@ -140,11 +149,13 @@ proctype Exporter() {
        if
        :: source_state == kCommitted -> to_destination ! Commit
        :: source_state == kAborted -> to_destination ! Abort
+       :: source_state == kReturned || source_state == kReleased -> to_destination ! Released
        fi }
   /* Nobody is there who knows of it (the destination aborted, and is gone): refused. */
-  :: atomic { exporter_up && source_state == kAborted && !pager_up && destination_qemu == gone &&
-              !destination_supervised -> exporter_leaves() }
-  :: atomic { exporter_up && source_state == kAborted && stage == kAborted -> exporter_leaves() }
+  :: atomic { exporter_up && !before_commit && source_state != kCommitted && !pager_up &&
+              destination_qemu == gone && !destination_supervised -> exporter_leaves() }
+  :: atomic { exporter_up && !before_commit && source_state != kCommitted && stage == kAborted ->
+       exporter_leaves() }
   od
 }
 
@@ -236,7 +247,8 @@ settle: /* settle_whether_committed(): the exporter's word, or its record once i
 #ifdef WITHOUT_REAP_FIRST
        goto roll_back }
 #else
-       exporter_up = false; forget(to_exporter); teller_died = (WRONG > 0) }
+       exporter_up = false; exporter_died = true; forget(to_exporter);
+       teller_died = (WRONG > 0) }
 #endif
   :: !source_supervised -> goto crashed
   od;
@@ -275,7 +287,8 @@ follow: /* follow(): frozen, until it is certain that it need not be handed back
        :: record && recorded_outcome == kReturned -> goto roll_back
        :: record && recorded_outcome == kCommitted ->
           /* started again, from the record, and told again what an operator has decided */
-          exporter_up = true; exporter_supervised = true; source_state = kCommitted;
+          exporter_up = true; exporter_died = false; exporter_supervised = true;
+          source_state = kCommitted;
           broken = true; source_linked = false;
           running_there = false; teller_died = false;
           if
@@ -323,7 +336,8 @@ crashed: /* `vmhop recover`: a new supervisor, which knows what is on disk and w
   :: atomic { source_qemu == gone -> goto done }
   /* It gives its former exporter time to see that its supervisor is gone, and decides by the record. */
   :: atomic { exporter_up && record && recorded_outcome == kCommitted && source_qemu != gone ->
-       source_supervised = true; exporter_up = false; forget(to_exporter); goto follow }
+       source_supervised = true; exporter_up = false; exporter_died = true; forget(to_exporter);
+       goto follow }
   /* ... unless that has given up: it stays to tell the destination so. */
   :: atomic { exporter_up && source_state == kAborted && source_qemu != gone ->
        source_supervised = true;
@@ -336,9 +350,10 @@ crashed: /* `vmhop recover`: a new supervisor, which knows what is on disk and w
        goto roll_back }
   :: atomic { !exporter_up && record && recorded_outcome == kCommitted && source_qemu != gone ->
        source_supervised = true; goto follow }
-  :: atomic { !exporter_up && record && recorded_outcome == kReleased && source_qemu != gone ->
+  :: atomic { record && recorded_outcome == kReleased && source_qemu != gone ->
        source_supervised = true; source_qemu = gone; goto leave }
-  :: atomic { !exporter_up && record && recorded_outcome == kReturned && source_qemu != gone ->
+  :: atomic { (!exporter_up || source_state == kReturned) && record &&
+              recorded_outcome == kReturned && source_qemu != gone ->
        source_supervised = true; goto roll_back }
   :: atomic { !exporter_up && !record && source_qemu != gone ->
        source_supervised = true; goto roll_back }
