@@ -194,15 +194,15 @@ void SourceRelocation::on_drained(const Drained& drained) {
   report["zero_pages"] = exporter_.counters().zero_pages.load();
   report["transport"] = rdma_ ? "rdma" : "tcp";
   if (auto memory = exporter_.memory()) report["registered_bytes"] = memory->registered_bytes();
-  tell_({{"event", "drained"}, {"report", report}});
   release();
+  tell_({{"event", "drained"}, {"report", report}});
   tell_until_answered(Released{});
 }
 
 void SourceRelocation::on_ended(const Ended& ended) {
   if (state_ != SourceState::kCommitted) return;
-  tell_({{"event", "ended"}, {"reason", ended.reason}});
   release();
+  tell_({{"event", "ended"}, {"reason", ended.reason}});
   tell_until_answered(Released{});
 }
 
@@ -342,8 +342,8 @@ void SourceRelocation::tell_until_answered(Message last_word) {
 void SourceRelocation::drop() {
   if (state_ != SourceState::kCommitted) return;
   spdlog::warn("the memory was dropped by an operator before it was drained");
-  tell_({{"event", "dropped"}});
   release();
+  tell_({{"event", "dropped"}});
   session_->send(Released{});
   session_->flush();
   loop_.stop();
@@ -362,6 +362,8 @@ void SourceRelocation::revoke() {
   tell_until_answered(Abort{"the source's operator took the VM back, and it runs there"});
 }
 
+// Before the supervisor hears of it: what it then finds in its directory is final, and syncing may
+// take a busy disk seconds.
 void SourceRelocation::release() {
   state_ = SourceState::kReleased;
   if (Status written = record(CommitOutcome::kReleased); !written) {

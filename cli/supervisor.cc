@@ -23,8 +23,6 @@ using nlohmann::json;
 constexpr std::chrono::seconds kStartTimeout{60};
 constexpr std::chrono::seconds kQuitTimeout{10};
 constexpr std::chrono::seconds kAbortedExporterEnds{2};
-// Its last record is synced, which a busy disk makes it wait for.
-constexpr std::chrono::seconds kFinishedExporterEnds{20};
 constexpr std::chrono::milliseconds kLookAgain{20};
 
 // What is wrong with a command line is said before its QEMU is asked for anything.
@@ -342,10 +340,8 @@ void Supervisor::finish(int exit_code) {
 void Supervisor::leave() {
   Liveness life = look_for_life(claim_.paths());
   // One whose relocation was aborted ends when the destination has heard of it: mostly at once.
-  auto patience = exporter_has_finished_ ? kFinishedExporterEnds : kAbortedExporterEnds;
-  auto give_up = std::chrono::steady_clock::now() + patience;
-  while (life.exporter && (exporter_has_finished_ || !life.commit_recorded) &&
-         std::chrono::steady_clock::now() < give_up) {
+  auto give_up = std::chrono::steady_clock::now() + kAbortedExporterEnds;
+  while (life.exporter && !life.commit_recorded && std::chrono::steady_clock::now() < give_up) {
     std::this_thread::sleep_for(kLookAgain);
     life = look_for_life(claim_.paths());
   }

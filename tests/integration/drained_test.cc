@@ -147,7 +147,7 @@ INSTANTIATE_TEST_SUITE_P(
 
 class ExporterThatTakesItsTime : public HopTest {};
 
-// On a busy disk its last record takes seconds, longer than those who wait for its word are kept.
+// Who hears it remove what is there: a record that a busy disk kept back would come too late.
 TEST_F(ExporterThatTakesItsTime, LeavesNothingAtTheSource) {
   stop_after(*source_, "drained");
   ASSERT_OK(boot());
