@@ -64,34 +64,55 @@ Status FaultHandler::serve() {
   while (!stopping_) {
     Status failure;
     auto work = [&] {
-      Result<bool> mail = take_mail();
-      Result<bool> faults = mail ? take_faults() : mail;
-      Result<bool> arrivals = faults ? take_arrivals() : faults;
-      if (!arrivals) failure = arrivals.error();
-      return !arrivals || *mail || *faults || *arrivals;
+      auto busy = look();
+      if (!busy) failure = busy.error();
+      return !busy || *busy;
     };
     // A page is there within microseconds, the next fault may come whenever it likes.
     AdaptiveSpin& spin = in_flight_.empty() ? spin_for_faults_ : spin_for_pages_;
     bool busy = spin.spin(work);
     if (!failure) return failure;
-    if (busy) continue;
+    // Who does not spin lets poll() say what there is to do next.
+    if (busy && spin.enabled()) continue;
     VMHOP_TRY(sleep());
-    spin.end_sleep();
+    if (!busy) spin.end_sleep();
   }
   return drop_source();
+}
+
+// A page that is there before a fault that may be: somebody has waited for it. Without reads in
+// flight the page source is looked at only when poll() said so: that it was closed, nobody is in a
+// hurry to hear. True when there was something to do.
+Result<bool> FaultHandler::look() {
+  std::optional<Told> told = std::exchange(told_, std::nullopt);
+  VMHOP_ASSIGN(bool mail, take_mail());
+  bool arrivals = false;
+  bool faults = false;
+  if (told ? told->source : !in_flight_.empty()) {
+    VMHOP_ASSIGN(arrivals, take_arrivals());
+  }
+  if (!told || told->faults) {
+    VMHOP_ASSIGN(faults, take_faults());
+  }
+  return mail || arrivals || faults;
 }
 
 Status FaultHandler::sleep() {
   if (source_) {
     auto may_wait = source_->may_wait();
     if (!may_wait) return lose_source(may_wait.error());
-    if (!*may_wait) return ok_status();
+    if (!*may_wait) {
+      told_ = Told{.faults = true, .source = true};
+      return ok_status();
+    }
   }
   std::array<pollfd, 3 + kMaxRegions> polled{};
   size_t count = 0;
   polled[count++] = {stop_.fd(), POLLIN, 0};
   polled[count++] = {mailbox_.fd(), POLLIN, 0};
-  if (source_) polled[count++] = {source_->wait_fd(), source_->wait_events(), 0};
+  polled[count++] = {source_ ? source_->wait_fd() : -1, source_ ? source_->wait_events() : short{0},
+                     0};
+  size_t first_region = count;
   for (const auto& region : memory_.regions()) {
     if (count == polled.size()) return Error("too many regions for one fault handler");
     polled[count++] = {region.userfault.fd(), POLLIN, 0};
@@ -99,6 +120,10 @@ Status FaultHandler::sleep() {
   if (::poll(polled.data(), count, -1) < 0 && errno != EINTR)
     return Error::from_errno("poll", errno);
   if (polled[1].revents != 0) mailbox_.drain();
+  auto is_ready = [](const pollfd& entry) { return entry.revents != 0; };
+  auto faults = std::span(polled).first(count).subspan(first_region);
+  told_ = Told{.faults = std::any_of(faults.begin(), faults.end(), is_ready),
+               .source = is_ready(polled[first_region - 1])};
   return ok_status();
 }
 

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -55,7 +56,14 @@ class FaultHandler {
   FaultHandler(const DestinationMemory& memory, PrecachePlan& plan, PageVerifier& verifier,
                PagerCounters& counters, Callbacks callbacks, EventFd wake, EventFd stop);
 
+  // What poll() said is ready.
+  struct Told {
+    bool faults;
+    bool source;
+  };
+
   Status serve();
+  Result<bool> look();
   Result<bool> take_mail();
   Result<bool> take_faults();
   Status handle(const Page& page, Clock::time_point seen);
@@ -84,6 +92,7 @@ class FaultHandler {
   std::vector<InFlight> in_flight_;
   std::vector<InFlight> waiting_;  // for a page source
   std::vector<InFlight> retried_;
+  std::optional<Told> told_;  // none: that may be anything
   AdaptiveSpin spin_for_faults_;
   AdaptiveSpin spin_for_pages_;
   std::thread thread_;

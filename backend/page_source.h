@@ -57,12 +57,11 @@ class PageSource {
 
   // Starts reads; many at once cost one system call or one doorbell.
   virtual Status post(std::span<const PageRead> reads) = 0;
-  // Takes what has arrived, without waiting; returns how many entries it filled. Call it until it
-  // returns 0 before waiting.
+  // Takes what has arrived, without waiting; returns how many entries it filled.
   virtual Result<size_t> poll(std::span<PageArrival> arrivals) = 0;
 
-  // Before waiting: false when something has come meanwhile, to be taken by poll() first; true when
-  // wait_fd() will tell of whatever comes from now on. (A completion queue has to be asked to.)
+  // Before waiting: false when there is something to be taken by poll() first; true when wait_fd()
+  // tells of all there is and will be. (A completion queue has to be asked to.)
   virtual Result<bool> may_wait() { return true; }
   // The descriptor to poll() on, and for what, when there is nothing to do.
   virtual int wait_fd() const = 0;

@@ -43,6 +43,8 @@ Precacher::~Precacher() {
 Status Precacher::serve() {
   while (!stopping_) {
     VMHOP_TRY(take_mail());
+    // Also when nothing is in flight: that is how a connection that was closed is noticed.
+    VMHOP_TRY(take_arrivals());
     // Kept from posting: by a fault that is being read, or by the rate that was asked for.
     auto paced = pace_.delay(Clock::now());
     bool yields = source_ && (paced.count() > 0 || yields_to_faults());
@@ -50,11 +52,9 @@ Status Precacher::serve() {
     bool idle = source_ && in_flight_.empty() && !yields;
     bool was_told = std::exchange(idle_told_, idle);
     if (idle && !was_told) callbacks_.on_idle();
-    // Also when nothing is in flight: that is how a connection that was closed is noticed.
-    VMHOP_ASSIGN(bool came, take_arrivals());
     // A millisecond is the shortest poll() knows, and about as long as a fault takes.
     auto wait = std::chrono::ceil<std::chrono::milliseconds>(paced).count();
-    if (!came) VMHOP_TRY(sleep(yields ? static_cast<int>(std::max<int64_t>(wait, 1)) : -1));
+    VMHOP_TRY(sleep(yields ? static_cast<int>(std::max<int64_t>(wait, 1)) : -1));
   }
   return drop_source();
 }
@@ -94,17 +94,14 @@ Status Precacher::post_reads() {
   return ok_status();
 }
 
-Result<bool> Precacher::take_arrivals() {
-  if (!source_) return false;
+Status Precacher::take_arrivals() {
+  if (!source_) return ok_status();
   std::array<PageArrival, 32> arrivals;
   auto count = source_->poll(arrivals);
-  if (!count) {
-    VMHOP_TRY(lose_source(count.error()));
-    return true;
-  }
+  if (!count) return lose_source(count.error());
   for (size_t i = 0; i < *count; ++i)
     VMHOP_TRY(take(arrivals[i]));
-  return *count > 0;
+  return ok_status();
 }
 
 Status Precacher::take(const PageArrival& arrival) {

@@ -70,7 +70,7 @@ class Precacher {
   Status take_mail();
   Status post_reads();
   bool yields_to_faults() const;
-  Result<bool> take_arrivals();
+  Status take_arrivals();
   Status take(const PageArrival& arrival);
   Status install(const PageRange& pages, Content content);
   Status drop_source();

@@ -201,13 +201,14 @@ Status RdmaPageSource::submit(size_t count) {
 
 Result<size_t> RdmaPageSource::poll(std::span<PageArrival> arrivals) {
   if (failure_) return *failure_;
-  bool slept = std::exchange(slept_, false);
-  if (slept) VMHOP_TRY(look_at_events());
   if (ready_.size() < arrivals.size()) VMHOP_TRY(reap());
   VMHOP_TRY(pump());
   size_t count = 0;
   for (; count < arrivals.size() && !ready_.empty(); ready_.pop())
     arrivals[count++] = ready_.front();
+  // A page that is there comes first: as long as some do, the connection cannot have ended.
+  bool slept = count == 0 && std::exchange(slept_, false);
+  if (slept) VMHOP_TRY(look_at_events());
   if (by_name_ && count < arrivals.size() && (slept || by_name_outstanding_ > 0)) {
     VMHOP_ASSIGN(size_t more, poll_by_name(arrivals.subspan(count)));
     count += more;
@@ -269,7 +270,9 @@ Status RdmaPageSource::look_at_events() {
 
 Result<bool> RdmaPageSource::may_wait() {
   if (failure_) return false;  // poll() tells of it
-  if (Status armed = connection_.completions.arm(); !armed) return fail(armed.error()).error();
+  Status armed =
+      posted_.empty() ? connection_.completions.forget_event() : connection_.completions.arm();
+  if (!armed) return fail(armed.error()).error();
   // What completed before that tells nobody.
   VMHOP_TRY(reap());
   if (!ready_.empty()) return false;

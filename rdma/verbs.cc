@@ -65,17 +65,22 @@ Result<size_t> CompletionQueue::poll(std::span<ibv_wc> completions) const {
   return static_cast<size_t>(count);
 }
 
-Status CompletionQueue::arm() {
-  if (armed_) {
-    ibv_cq* queue = nullptr;
-    void* context = nullptr;
-    if (ibv_get_cq_event(channel_.get(), &queue, &context) != 0) {
-      if (errno == EAGAIN || errno == EINTR) return ok_status();  // nothing came: still armed
-      return verbs_error("ibv_get_cq_event", device_, errno);
-    }
-    ibv_ack_cq_events(queue, 1);
-    armed_ = false;
+Status CompletionQueue::forget_event() {
+  if (!armed_) return ok_status();
+  ibv_cq* queue = nullptr;
+  void* context = nullptr;
+  if (ibv_get_cq_event(channel_.get(), &queue, &context) != 0) {
+    if (errno == EAGAIN || errno == EINTR) return ok_status();  // nothing came: still armed
+    return verbs_error("ibv_get_cq_event", device_, errno);
   }
+  ibv_ack_cq_events(queue, 1);
+  armed_ = false;
+  return ok_status();
+}
+
+Status CompletionQueue::arm() {
+  VMHOP_TRY(forget_event());
+  if (armed_) return ok_status();
   if (int cause = ibv_req_notify_cq(queue_.get(), 0); cause != 0) {
     return verbs_error("ibv_req_notify_cq", device_, cause);
   }

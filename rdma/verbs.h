@@ -59,6 +59,9 @@ class CompletionQueue {
   // From now on fd() tells of the next completion. What completed before is told by poll() alone:
   // call it once more before sleeping.
   Status arm();
+  // Of completions that were taken: fd() is not readable for them any more. For who waits for
+  // something else.
+  Status forget_event();
 
  private:
   struct DestroyChannel {

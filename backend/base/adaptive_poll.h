@@ -48,6 +48,7 @@ class AdaptiveSpin {
 
   // On one CPU the thread that would end the wait could not run meanwhile.
   AdaptiveSpin() : enabled_(::sysconf(_SC_NPROCESSORS_ONLN) > 1) {}
+  bool enabled() const { return enabled_; }
 
   // Calls `ready` until it returns true or the budget is used up; returns what it last said.
   template <typename Ready>

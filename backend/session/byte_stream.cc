@@ -41,6 +41,14 @@ class PlainStream final : public ByteStream {
     return closed("writing to the connection");
   }
 
+  // Where it cannot be had poll() merely tells earlier.
+  void expect_input(size_t bytes) override {
+    auto wanted = static_cast<int>(std::clamp<size_t>(bytes, 1, INT_MAX));
+    if (wanted == expected_) return;
+    (void)::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVLOWAT, &wanted, sizeof wanted);
+    expected_ = wanted;
+  }
+
   int fd() const override { return socket_.get(); }
 
  private:
@@ -48,6 +56,7 @@ class PlainStream final : public ByteStream {
     return Error(Error::from_errno(what, errno).message(), ErrorKind::kClosed);
   }
   UniqueFd socket_;
+  int expected_ = 1;  // the socket's low-water mark
 };
 
 Status wait_or_time_out(ByteStream& stream, short events, int timeout_ms) {

@@ -21,13 +21,17 @@ class ByteStream {
   virtual ~ByteStream() = default;
 
   // Reads into `buffers` in order, at most `count` of them; returns the bytes read, 0 when nothing
-  // is there now. kClosed at the end of the stream.
+  // is there now. Fewer than there was room for: that was all. kClosed at the end of the stream.
   virtual Result<size_t> read_some(const iovec* buffers, size_t count) = 0;
   // Writes from `buffers` in order; returns the bytes taken, 0 when none can be taken now.
   virtual Result<size_t> write_some(const iovec* buffers, size_t count) = 0;
 
-  // True when read_some() has bytes although poll() on fd() may not say so (decrypted already).
+  // True when read_some() has bytes, or an error to tell, although poll() on fd() may not say so
+  // (decrypted already).
   virtual bool has_buffered_input() const { return false; }
+  // Until this is called again poll() on fd() need not tell of less than `bytes` of input, which
+  // the peer sends whatever happens here: who waits for many is woken once for all.
+  virtual void expect_input(size_t bytes) { (void)bytes; }
   virtual int fd() const = 0;
 
   Result<size_t> read_some(std::span<std::byte> buffer) {

@@ -60,7 +60,8 @@ int TlsStream::fd() const {
 
 bool TlsStream::has_buffered_input() const {
   // What is left of an incomplete record counts for nothing: its rest makes poll() return.
-  return !read_failure_ && !input_exhausted_ && SSL_has_pending(ssl_.get()) == 1;
+  if (read_failure_) return failure_untold_;
+  return !input_exhausted_ && SSL_has_pending(ssl_.get()) == 1;
 }
 
 std::string TlsStream::cipher() const {
@@ -68,6 +69,7 @@ std::string TlsStream::cipher() const {
 }
 
 Result<size_t> TlsStream::read_some(const iovec* buffers, size_t count) {
+  failure_untold_ = false;
   if (read_failure_) return *read_failure_;
   IoCursor output(buffers, count);
   size_t total = 0;
@@ -87,7 +89,8 @@ Result<size_t> TlsStream::read_some(const iovec* buffers, size_t count) {
     input_exhausted_ = true;
     if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE) break;
     read_failure_ = explain("reading from the encrypted connection", error);
-    if (total == 0) return *read_failure_;  // else with the next call
+    if (total == 0) return *read_failure_;
+    failure_untold_ = true;  // until the next call
     break;
   }
   return total;

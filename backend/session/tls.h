@@ -71,6 +71,7 @@ class TlsStream final : public ByteStream {
   uint64_t records_with_key_ = 0;
   bool input_exhausted_ = true;  // the last read met the end of what has arrived
   std::optional<Error> read_failure_;
+  bool failure_untold_ = false;         // the bytes before it were handed out
   std::optional<Error> write_failure_;  // what was received can still be read then
 };
 

@@ -137,7 +137,9 @@ Status PageServer::answer(const tcp::RequestRange& range) {
   uint64_t offset = range.offset;
   for (const tcp::ReplyRun& run : runs_) {
     if (run.kind == static_cast<uint16_t>(tcp::RunKind::kData)) {
-      buffers_.push_back({region.alias() + offset, run.length});
+      for (uint64_t at = 0; at < run.length; at += tcp::kPiece)
+        buffers_.push_back(
+            {region.alias() + offset + at, std::min<uint64_t>(tcp::kPiece, run.length - at)});
       counters_.bytes_sent.fetch_add(run.length, std::memory_order_relaxed);
     } else {
       counters_.zero_pages.fetch_add(run.length / page_size, std::memory_order_relaxed);
@@ -158,8 +160,11 @@ Status PageServer::refuse() {
 
 Status PageServer::send_all(std::span<iovec> buffers) {
   while (!buffers.empty()) {
-    VMHOP_ASSIGN(size_t sent,
-                 stream_->write_some(buffers.data(), std::min(buffers.size(), kMaxBuffersPerSend)));
+    size_t count = 0;
+    for (size_t bytes = 0;
+         count < std::min(buffers.size(), kMaxBuffersPerSend) && bytes < tcp::kPiece;)
+      bytes += buffers[count++].iov_len;
+    VMHOP_ASSIGN(size_t sent, stream_->write_some(buffers.data(), count));
     if (sent == 0) {
       VMHOP_TRY(wait(POLLOUT));
       continue;

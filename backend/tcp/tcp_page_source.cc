@@ -11,10 +11,6 @@
 namespace vmhop {
 namespace {
 
-// Of page data, between the socket and the memory file: as much as a second-level cache holds
-// beside everything else.
-constexpr size_t kMaxBuffer = 256 << 10;
-
 Error protocol_error(std::string_view what) {
   return errorf("the source's answer on a page connection makes no sense: {}", what);
 }
@@ -66,10 +62,22 @@ short TcpPageSource::wait_events() const {
 Result<size_t> TcpPageSource::poll(std::span<PageArrival> arrivals) {
   VMHOP_TRY(flush());
   while (ready_.size() < arrivals.size()) {
-    VMHOP_ASSIGN(bool came, receive());
-    if (!came) break;
+    VMHOP_ASSIGN(bool more, receive());
+    if (!more) break;
   }
   return emit(arrivals);
+}
+
+Result<bool> TcpPageSource::may_wait() {
+  if (!ready_.empty() || stream_->has_buffered_input()) return false;
+  stream_->expect_input(expected_input());
+  return true;
+}
+
+// Of bulk data a piece, and no more than is sure to come: the rest of the run.
+size_t TcpPageSource::expected_input() const {
+  if (stage_ != Stage::kData || region().memfd < 0) return 1;
+  return std::min<size_t>(runs_[run_].length - run_received_, tcp::kPiece);
 }
 
 size_t TcpPageSource::emit(std::span<PageArrival> arrivals) {
@@ -122,6 +130,9 @@ Result<bool> TcpPageSource::receive() {
       break;
     }
   }
+  size_t room = 0;
+  for (const iovec& buffer : std::span(buffers).first(used))
+    room += buffer.iov_len;
   VMHOP_ASSIGN(size_t got, stream_->read_some(buffers.data(), used));
   if (got == 0) return false;
   size_t first = std::min(got, first_length);
@@ -150,7 +161,7 @@ Result<bool> TcpPageSource::receive() {
       }
       break;
   }
-  return true;
+  return got == room;
 }
 
 Status TcpPageSource::accept_header() {
@@ -224,7 +235,7 @@ std::span<std::byte> TcpPageSource::room_for_data() {
   }
   // What of a page has come stays at the beginning.
   size_t used = received - reported;
-  size_t wanted = std::clamp<size_t>(length - reported, page_size(), kMaxBuffer);
+  size_t wanted = std::clamp<size_t>(length - reported, page_size(), tcp::kPiece);
   if (buffer_.size() < wanted) buffer_.resize(wanted);
   return {buffer_.data() + used, std::min<size_t>(buffer_.size() - used, length - received)};
 }

@@ -31,6 +31,7 @@ class TcpPageSource final : public PageSource {
 
   Status post(std::span<const PageRead> reads) override;
   Result<size_t> poll(std::span<PageArrival> arrivals) override;
+  Result<bool> may_wait() override;
   int wait_fd() const override { return stream_->fd(); }
   short wait_events() const override;
 
@@ -39,7 +40,8 @@ class TcpPageSource final : public PageSource {
   enum class Stage { kHeader, kRuns, kData };
 
   Status flush();
-  Result<bool> receive();  // true when something came
+  Result<bool> receive();  // true when more may be there
+  size_t expected_input() const;
   Status accept_header();
   Status accept_runs();
   std::span<std::byte> room_for_data();

@@ -123,7 +123,12 @@ class FaultInjectingSource final : public PageSource {
     return count;
   }
 
-  Result<bool> may_wait() override { return inner_ ? inner_->may_wait() : true; }
+  Result<bool> may_wait() override {
+    bool fails = !inner_ || (script_.arrivals && handed_out_ == *script_.arrivals);
+    bool hands_out = !ready_.empty() && (!script_.gate || script_.gate->is_open());
+    if (fails || hands_out) return false;
+    return inner_->may_wait();
+  }
   int wait_fd() const override { return epoll_.get(); }
   short wait_events() const override { return POLLIN; }
 

@@ -15,6 +15,7 @@
 #include "backend/base/ram_file.h"
 #include "tests/backend/page_source_conformance.h"
 #include "tests/backend/source_host.h"
+#include "tests/session/tcp_pair.h"
 
 namespace vmhop {
 namespace {
@@ -280,6 +281,52 @@ TEST(TcpPageSource, LeavesHolesUnpopulatedBesideWhatItWrites) {
   struct stat info {};
   ASSERT_EQ(::fstat(file.get(), &info), 0);
   EXPECT_EQ(static_cast<uint64_t>(info.st_blocks) * 512, 2 * kPage);
+}
+
+TEST_F(TcpPageSourceTalk, DoesNotWaitWhileItHasArrivalsToTell) {
+  post(0, 2);
+  say_runs({data(kPage), zero(kPage)});
+  say_data(kPage, 7);
+  std::array<PageArrival, 1> one;
+  for (bool last : {false, true}) {
+    EXPECT_EQ(must(source_->poll(one)), 1U);
+    EXPECT_EQ(must(source_->may_wait()), last);
+  }
+}
+
+// Or it would be woken for each segment of a long run.
+TEST(TcpPageSource, IsWokenForManyPagesAtOnceOnABulkLane) {
+  UniqueFd file = must(create_memfd("region", 64 * kPage));
+  Mapping alias = must(Mapping::map_shared(file.get(), 64 * kPage, Access::kReadWrite));
+  auto [socket, peer] = tcp_pair();
+  TcpPageSource source(must(make_plain_stream(std::move(socket))), {{kPage, file.get()}});
+  PageRead read{{0, 0, 48 * kPage}, alias.data(), true};
+  must(source.post(std::span(&read, 1)));
+  tcp::ReplyHeader header{tcp::kReplyMagic, 1};
+  tcp::ReplyRun run{48 * kPage, static_cast<uint16_t>(tcp::RunKind::kData), 0};
+  std::vector<std::byte> pages(48 * kPage, std::byte{5});
+  must(write_all(peer.get(), std::as_bytes(std::span(&header, 1))));
+  must(write_all(peer.get(), std::as_bytes(std::span(&run, 1))));
+  uint64_t there = 0;
+  std::array<PageArrival, 4> arrivals;
+  auto take = [&] {  // until there is nothing to take
+    size_t count = 0;
+    do {
+      count = must(source.poll(arrivals));
+      for (size_t i = 0; i < count; ++i)
+        there += arrivals[i].range.length;
+    } while (count == arrivals.size());
+    ASSERT_TRUE(must(source.may_wait()));
+  };
+  ASSERT_EQ(must(wait_fd(source.wait_fd(), POLLIN, 5000)), POLLIN);
+  ASSERT_NO_FATAL_FAILURE(take());
+  must(write_all(peer.get(), std::span(pages).first(kPage)));
+  EXPECT_EQ(must(wait_fd(source.wait_fd(), POLLIN, 50)), 0);
+  must(write_all(peer.get(), std::span(pages).subspan(kPage)));
+  while (there < pages.size()) {
+    ASSERT_EQ(must(wait_fd(source.wait_fd(), POLLIN, 5000)), POLLIN);
+    ASSERT_NO_FATAL_FAILURE(take());
+  }
 }
 
 TEST_F(TcpPageSourceTalk, SaysThatTheMemoryCannotBeWritten) {

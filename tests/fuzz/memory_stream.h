@@ -54,6 +54,7 @@ class MemoryStream final : public ByteStream {
     }
     return portion_ - left;
   }
+  bool has_buffered_input() const override { return read_ < said_.size(); }
   int fd() const override { return fd_; }
 
  private:

@@ -130,7 +130,7 @@ class Destination {
       auto count = source_->poll(arrivals);
       if (!count) return false;
       require(*count <= room, "no more arrivals than there is room for");
-      if (*count == 0) return true;
+      if (*count == 0 && must(source_->may_wait())) return true;
       for (const PageArrival& arrival : std::span(arrivals).first(*count))
         take(arrival);
     }

@@ -5,6 +5,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 
+#include "backend/session/byte_stream.h"
 #include "tests/session/tcp_pair.h"
 
 namespace vmhop {
@@ -43,6 +44,40 @@ TEST(Tcp, ConnectsAndNoticesALostPeer) {
   EXPECT_GT(value, 0);
   EXPECT_EQ(peer_address(sockets.second.get()),
             "127.0.0.1:" + std::to_string(local_port(sockets.first.get()).value()));
+}
+
+TEST(Tcp, WakesWhoExpectsManyBytesOnceForAll) {
+  auto [near, far] = tcp_pair();
+  auto stream = make_plain_stream(std::move(near)).value();
+  std::array<std::byte, 100> bytes{};
+  stream->expect_input(bytes.size());
+  ASSERT_TRUE(write_all(far.get(), std::span(bytes).first(99)).ok());
+  EXPECT_EQ(wait_fd(stream->fd(), POLLIN, 50).value(), 0);
+  ASSERT_TRUE(write_all(far.get(), std::span(bytes).first(1)).ok());
+  EXPECT_EQ(wait_fd(stream->fd(), POLLIN, 5000).value(), POLLIN);
+  EXPECT_EQ(stream->read_some(bytes).value(), bytes.size());
+}
+
+TEST(Tcp, WakesWhoExpectsFewBytesAgain) {
+  auto [near, far] = tcp_pair();
+  auto stream = make_plain_stream(std::move(near)).value();
+  std::array<std::byte, 100> bytes{};
+  stream->expect_input(bytes.size());
+  stream->expect_input(1);
+  ASSERT_TRUE(write_all(far.get(), std::span(bytes).first(1)).ok());
+  EXPECT_EQ(wait_fd(stream->fd(), POLLIN, 5000).value(), POLLIN);
+}
+
+TEST(Tcp, TellsWhoExpectsManyBytesThatThereWillBeNone) {
+  auto [near, far] = tcp_pair();
+  auto stream = make_plain_stream(std::move(near)).value();
+  stream->expect_input(100);
+  far.reset();
+  EXPECT_NE(wait_fd(stream->fd(), POLLIN, 5000).value() & POLLIN, 0);
+  std::array<std::byte, 1> bytes{};
+  auto got = stream->read_some(bytes);
+  ASSERT_FALSE(got.ok());
+  EXPECT_EQ(got.error().kind(), ErrorKind::kClosed);
 }
 
 TEST(Tcp, ListensOnEveryAddressWhenNoneIsNamed) {

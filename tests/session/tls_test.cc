@@ -152,6 +152,26 @@ TEST_F(ConnectedTls, KnowsWhatItDecryptedAlready) {
   EXPECT_FALSE(server_->has_buffered_input());
 }
 
+TEST_F(ConnectedTls, KnowsThatItHasAnErrorToTell) {
+  std::array<std::byte, 10> out{};
+  ASSERT_TRUE(write_exactly(*client_, out, kPatience).ok());
+  // A record of the right shape, but nobody's, right behind.
+  std::array<unsigned char, 5 + 32> forged{0x17, 0x03, 0x03, 0x00, 32};
+  ASSERT_EQ(::send(client_->fd(), forged.data(), forged.size(), 0), std::ssize(forged));
+  std::array<std::byte, 100> in{};
+  Result<size_t> got = size_t{0};
+  while (got.ok() && *got == 0)
+    got = server_->read_some(in);
+  ASSERT_TRUE(got.ok());
+  // The record may have come after that.
+  while (!server_->has_buffered_input() && got.ok()) {
+    ASSERT_GT(wait_fd(server_->fd(), POLLIN, kPatience).value(), 0);
+    got = server_->read_some(in);
+  }
+  EXPECT_FALSE(server_->read_some(in).ok());
+  EXPECT_FALSE(server_->has_buffered_input());
+}
+
 TEST_F(ConnectedTls, ExportsTheSameSecretsOnBothSidesAndOneForEachLabel) {
   auto lane = client_->export_secret(kLaneSecretLabel).value();
   EXPECT_TRUE(lane == server_->export_secret(kLaneSecretLabel).value());
