@@ -18,6 +18,9 @@ using std::chrono::milliseconds;
 
 // How long a last word is worth delivering to a destination that may wait for it.
 constexpr milliseconds kDelivery{600'000};
+// ... and that the memory is free, to one that has all of it: a pager that is started again hears
+// it, and one that comes later waits for nothing that the VM needs.
+constexpr milliseconds kReleaseDelivery{10'000};
 
 }  // namespace
 
@@ -157,7 +160,7 @@ void SourceRelocation::on_returned(const Returned& returned) {
   exporter_.close_lanes();
   exporter_.close_memory();  // before anybody hears of it, as in give_up()
   tell_({{"event", "returned"}, {"message", returned.reason}});
-  tell_until_answered(Released{});
+  tell_until_answered(Released{}, kDelivery);
 }
 
 // Nobody there will ask any more.
@@ -194,16 +197,18 @@ void SourceRelocation::on_drained(const Drained& drained) {
   report["zero_pages"] = exporter_.counters().zero_pages.load();
   report["transport"] = rdma_ ? "rdma" : "tcp";
   if (auto memory = exporter_.memory()) report["registered_bytes"] = memory->registered_bytes();
-  release();
   tell_({{"event", "drained"}, {"report", report}});
-  tell_until_answered(Released{});
+  release();
+  tell_until_answered(Released{}, kReleaseDelivery);
+  let_memory_go();
 }
 
 void SourceRelocation::on_ended(const Ended& ended) {
   if (state_ != SourceState::kCommitted) return;
-  release();
   tell_({{"event", "ended"}, {"reason", ended.reason}});
-  tell_until_answered(Released{});
+  release();
+  tell_until_answered(Released{}, kDelivery);
+  let_memory_go();
 }
 
 // The VM's own course -------------------------------------------------------------------------
@@ -311,7 +316,7 @@ void SourceRelocation::fail(const Error& error) {
     tell_({{"event", "failed"}, {"kind", kind_name(error.kind())}, {"message", error.message()}});
   }
   if (knows) return loop_.stop();
-  tell_until_answered(Abort{error.message()});
+  tell_until_answered(Abort{error.message()}, kDelivery);
 }
 
 void SourceRelocation::give_up() {
@@ -329,11 +334,12 @@ void SourceRelocation::give_up() {
 
 // Whoever hears it answers with the same and leaves. One that dies before has a successor, which
 // waits for it.
-void SourceRelocation::tell_until_answered(Message last_word) {
+void SourceRelocation::tell_until_answered(Message last_word, milliseconds patience) {
   last_word_ = std::move(last_word);
-  loop_.after(kDelivery, [this] { loop_.stop(); });
+  loop_.after(patience, [this] { loop_.stop(); });
   if (session_->up()) {
     session_->send(*last_word_);
+    session_->flush();
   } else {
     session_->redial_later();
   }
@@ -342,10 +348,11 @@ void SourceRelocation::tell_until_answered(Message last_word) {
 void SourceRelocation::drop() {
   if (state_ != SourceState::kCommitted) return;
   spdlog::warn("the memory was dropped by an operator before it was drained");
-  release();
   tell_({{"event", "dropped"}});
+  release();
   session_->send(Released{});
   session_->flush();
+  let_memory_go();
   loop_.stop();
 }
 
@@ -359,17 +366,22 @@ void SourceRelocation::revoke() {
   spdlog::warn("an operator took the VM back");
   give_up();
   tell_({{"event", "returned"}, {"message", "an operator decided that it runs here"}});
-  tell_until_answered(Abort{"the source's operator took the VM back, and it runs there"});
+  tell_until_answered(Abort{"the source's operator took the VM back, and it runs there"},
+                      kDelivery);
 }
 
-// Before the supervisor hears of it: what it then finds in its directory is final, and syncing may
-// take a busy disk seconds.
+// After the supervisor has heard of it: an exporter that dies in between is started again as long
+// as there is a commit, and tells the destination, which would wait for it otherwise.
 void SourceRelocation::release() {
   state_ = SourceState::kReleased;
   if (Status written = record(CommitOutcome::kReleased); !written) {
     spdlog::error("{}", written.error().message());
   }
   if (checksums_) checksums_->stop();
+}
+
+// After the destination was told: it would take lanes that end for a lost link, and dial anew.
+void SourceRelocation::let_memory_go() {
   exporter_.close_lanes();
   exporter_.close_memory();
 }

@@ -105,8 +105,9 @@ class SourceRelocation {
   void decide_when_ready();
   void fail(const Error& error);
   void give_up();
-  void tell_until_answered(Message last_word);
+  void tell_until_answered(Message last_word, std::chrono::milliseconds patience);
   void release();
+  void let_memory_go();
 
   EventLoop& loop_;
   Options options_;

@@ -23,6 +23,8 @@ using nlohmann::json;
 constexpr std::chrono::seconds kStartTimeout{60};
 constexpr std::chrono::seconds kQuitTimeout{10};
 constexpr std::chrono::seconds kAbortedExporterEnds{2};
+// Its last record is synced, which a busy disk makes it wait for.
+constexpr std::chrono::seconds kFinishedExporterWrites{20};
 constexpr std::chrono::milliseconds kLookAgain{20};
 
 // What is wrong with a command line is said before its QEMU is asked for anything.
@@ -340,8 +342,11 @@ void Supervisor::finish(int exit_code) {
 void Supervisor::leave() {
   Liveness life = look_for_life(claim_.paths());
   // One whose relocation was aborted ends when the destination has heard of it: mostly at once.
-  auto give_up = std::chrono::steady_clock::now() + kAbortedExporterEnds;
-  while (life.exporter && !life.commit_recorded && std::chrono::steady_clock::now() < give_up) {
+  // One that has finished has only to write that down.
+  auto patience = exporter_has_finished_ ? kFinishedExporterWrites : kAbortedExporterEnds;
+  auto give_up = std::chrono::steady_clock::now() + patience;
+  while ((exporter_has_finished_ ? life.commit_recorded : life.exporter && !life.commit_recorded) &&
+         std::chrono::steady_clock::now() < give_up) {
     std::this_thread::sleep_for(kLookAgain);
     life = look_for_life(claim_.paths());
   }

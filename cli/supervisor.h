@@ -214,6 +214,7 @@ class Supervisor {
   bool terminating_ = false;
   bool shutdown_seen_ = false;
   bool keeps_directory_ = false;
+  bool exporter_has_finished_ = false;  // it said so; it still has to write that down
   std::chrono::steady_clock::time_point attempt_started_;
   std::optional<int> exit_code_;
 };

@@ -145,12 +145,15 @@ void Supervisor::on_relocated(const RelocationOutcome& outcome) {
       return finish(qemu_exit_ ? qemu_exit_->shell_code() : kExitSupervisor);
     case RelocationEnd::kDrained:
       spdlog::info("{} runs at {}; nothing of it is left here", name_, peer);
+      exporter_has_finished_ = true;
       return finish(kExitDone);
     case RelocationEnd::kEndedThere:
       spdlog::warn("{} ended at {} before it was drained: {}", name_, peer, outcome.message);
+      exporter_has_finished_ = true;
       return finish(kExitDone);
     case RelocationEnd::kDropped:
       spdlog::warn("{}: its memory was given up before {} had all of it", name_, peer);
+      exporter_has_finished_ = true;
       return finish(kExitDone);
     case RelocationEnd::kLeft:
       spdlog::info("{}: {}; follow it with `vmhop status {}`", name_, outcome.message, name_);

@@ -58,7 +58,7 @@ class AtAMoment : public HopTest, public testing::WithParamInterface<Moment> {
   }
 
   // Where the pager had told its supervisor, nobody answers an exporter that had not heard it yet.
-  // That one cannot know it, and tries for ten minutes.
+  // That one cannot know it, and tries for a while.
   Status end_unanswered_exporter() {
     bool unanswered =
         GetParam().teller == At::kSource && GetParam().kills(At::kDestination, kPager);
@@ -147,7 +147,7 @@ INSTANTIATE_TEST_SUITE_P(
 
 class ExporterThatTakesItsTime : public HopTest {};
 
-// Who hears it remove what is there: a record that a busy disk kept back would come too late.
+// On a busy disk its last record takes seconds, longer than those who wait for its word are kept.
 TEST_F(ExporterThatTakesItsTime, LeavesNothingAtTheSource) {
   stop_after(*source_, "drained");
   ASSERT_OK(boot());
