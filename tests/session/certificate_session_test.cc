@@ -309,19 +309,23 @@ void run_foreign(const Foreign& peer, UniqueFd socket, int (*handshake)(SSL*)) {
     client ? SSL_read(ssl.get(), &byte, 1) : SSL_write(ssl.get(), &byte, 1);
 }
 
+// Certificates are parsed before the peer begins: the first secret makes OpenSSL's secure heap, which
+// must be there before another thread works with OpenSSL.
 class ForeignPeer : public CertificateSession {
  protected:
   StreamResult dials(const Foreign& peer) {
+    SharedCertificates own = parsed(destination());
     auto sockets = tcp_pair();
     auto foreign = std::async(std::launch::async,
                               [&] { run_foreign(peer, std::move(sockets.first), SSL_connect); });
-    return accept_tls(std::move(sockets.second), no_key(), parsed(destination()), kPatience);
+    return accept_tls(std::move(sockets.second), no_key(), own, kPatience);
   }
   StreamResult answers(const Foreign& peer) {
+    SharedCertificates own = parsed(source());
     auto sockets = tcp_pair();
     auto foreign = std::async(std::launch::async,
                               [&] { run_foreign(peer, std::move(sockets.second), SSL_accept); });
-    return connect_tls(std::move(sockets.first), parsed(source()), "host-b", kPatience);
+    return connect_tls(std::move(sockets.first), own, "host-b", kPatience);
   }
   Issued client_ = authority_.issue(a_source());
   Issued server_ = authority_.issue(a_destination());
