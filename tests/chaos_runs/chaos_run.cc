@@ -67,7 +67,7 @@ class ChaosRun {
   bool resumed_ = false;  // at the destination, as far as it was heard
   bool supervisor_killed_ = false;
   bool exporter_killed_ = false;
-  std::string destination_qemu_killed_;  // the fault's name
+  std::string killed_at_destination_;  // the fault's name
   std::vector<std::string> may_die_of_;
 };
 
@@ -212,11 +212,13 @@ void ChaosRun::allow_death_by(const Fault& fault) {
   bool at_source = fault.side == Side::kSource;
   if (fault.kind == FaultKind::kHostDies) {
     if (at_source || committed_ || resumed_) may_die_of_.push_back(fault.name());
+    // On a kernel of its own its processes die one by one: it may have been continued in between.
+    if (!at_source) killed_at_destination_ = fault.name();
     return;
   }
   if (fault.kind != FaultKind::kKill) return;
   if (fault.victim == Victim::kQemu) {
-    if (!at_source) destination_qemu_killed_ = fault.name();
+    if (!at_source) killed_at_destination_ = fault.name();
     if (at_source && !committed_) may_die_of_.push_back(fault.name());
     return;
   }
@@ -233,8 +235,8 @@ RunResult ChaosRun::judge(const Settlement& settlement) {
   // Whether it had been continued by then is its supervisor's to say: QEMU's own last words may be
   // lost.
   bool ran_there = resumed_ || world_->ran_at_destination();
-  if (ran_there && !destination_qemu_killed_.empty()) {
-    may_die_of_.push_back(destination_qemu_killed_);
+  if (ran_there && !killed_at_destination_.empty()) {
+    may_die_of_.push_back(killed_at_destination_);
   }
   RunResult result;
   result.committed = committed_;
@@ -256,7 +258,7 @@ RunResult ChaosRun::judge(const Settlement& settlement) {
     result.story = "it died of: " + may_die_of_.front();
   } else {
     result.lost = true;
-    result.story = "it is nowhere: " + settlement.story;
+    result.story = fmt::format("it is nowhere: {}\n{}", settlement.story, world_->last_words());
   }
   lines = world_->console().log().lines();
   auto report = lab::read_baremetal(lines);

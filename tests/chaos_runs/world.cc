@@ -30,14 +30,14 @@ Result<std::unique_ptr<World>> World::create(bool rdma) {
       world->kernels_.push_back(std::move(kernel));
     }
     for (const lab::UmlHost& kernel : world->kernels_) {
-      VMHOP_ASSIGN(lab::VmhopHost host, lab::VmhopHost::create(kernel, path, VMHOP_LAB_PROGRAM));
+      VMHOP_ASSIGN(lab::VmhopHost host, lab::VmhopHost::create(kernel, path, lab::lab_vmhop()));
       world->hosts_.push_back(std::move(host));
     }
   } else {
     VMHOP_ASSIGN(world->network_, lab::Network::create());
     for (const char* name : {"source", "destination"}) {
       VMHOP_ASSIGN(lab::VmhopHost host,
-                   lab::VmhopHost::create(*world->network_, name, VMHOP_LAB_PROGRAM));
+                   lab::VmhopHost::create(*world->network_, name, lab::lab_vmhop()));
       world->hosts_.push_back(std::move(host));
     }
   }
@@ -88,6 +88,14 @@ Status World::await() {
 
 bool World::ran_at_destination() const {
   return processes_[receiving_].err().find("runs here; its memory follows") != std::string::npos;
+}
+
+std::string World::last_words() const {
+  constexpr size_t kLines = 12;
+  std::string all;
+  for (const lab::Process& process : processes_)
+    all += fmt::format("--- {}\n{}", process.output(), lab::last_lines(process.err(), kLines));
+  return all;
 }
 
 bool World::destination_has_another_qemu() {

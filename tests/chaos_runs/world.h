@@ -54,6 +54,8 @@ class World {
   Result<QmpClient> monitor(Side side) const;
   // What its supervisor has said of it, before anything was recovered.
   bool ran_at_destination() const;
+  // How everything that was started here ended what it had to say.
+  std::string last_words() const;
   // After a failed attempt the destination has a fresh QEMU: true once for each, and its console is
   // followed from then on.
   bool destination_has_another_qemu();

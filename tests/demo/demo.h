@@ -26,7 +26,7 @@ struct Options {
   std::string transport = "tcp";
   std::string front = "auto";
   std::string qemu;  // the program; empty: what has that front
-  std::string vmhop = VMHOP_LAB_PROGRAM;
+  std::string vmhop = lab::lab_vmhop();
   std::string image;     // the guest's; empty: ci/guest-image makes it
   uint64_t ram_mib = 0;  // 0: what suits the transport's venue
   bool plain_data = false;

@@ -85,7 +85,7 @@ std::vector<std::string> BySsh::command(const std::string& ssh,
                                   "--map",
                                   source_->directory() + "=" + destination_->directory()};
   if (std::find(options.begin(), options.end(), "--remote-vmhop") == options.end())
-    all.insert(all.end(), {"--remote-vmhop", VMHOP_LAB_PROGRAM});
+    all.insert(all.end(), {"--remote-vmhop", lab_vmhop()});
   all.insert(all.end(), options.begin(), options.end());
   return all;
 }
@@ -290,7 +290,7 @@ TEST_F(BySsh, AReceiverThatHearsNothingEnds) {
   ASSERT_OK(send_receive_request(written.get(), request, key));
   std::string script = R"({ cat "$1"; sleep 60; } | "$2" internal-receive)";
   ASSERT_VALUE(receiving_,
-               destination_->start_program({"sh", "-c", script, "sh", file, VMHOP_LAB_PROGRAM}));
+               destination_->start_program({"sh", "-c", script, "sh", file, lab_vmhop()}));
   ASSERT_OK(receiving_->wait_for_out([](auto text) { return contains(text, "nothing was heard"); },
                                      within(60s)));
   receiving_.reset();

@@ -264,7 +264,7 @@ class HoppingOn : public AtAMoment {
   void SetUp() override {
     HopTest::SetUp();
     if (HasFatalFailure()) return;
-    ASSERT_VALUE(third_, VmhopHost::create(*network_, "third", VMHOP_LAB_PROGRAM));
+    ASSERT_VALUE(third_, VmhopHost::create(*network_, "third", lab_vmhop()));
     stop_before(*source_, "drained");
     stop_before(*destination_, "prepared");
     ASSERT_OK(boot());

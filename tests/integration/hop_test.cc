@@ -31,12 +31,16 @@ void HopTest::SetUp() {
   ASSERT_EQ(::geteuid(), 0U) << "the lab makes network namespaces: run the tests as root";
   guest_.kernel = VMHOP_LAB_BAREMETAL;
   ASSERT_VALUE(network_, Network::create(network_spec_));
-  ASSERT_VALUE(source_, VmhopHost::create(*network_, "source", VMHOP_LAB_PROGRAM));
-  ASSERT_VALUE(destination_, VmhopHost::create(*network_, "destination", VMHOP_LAB_PROGRAM));
+  ASSERT_VALUE(source_, VmhopHost::create(*network_, "source", lab_vmhop()));
+  ASSERT_VALUE(destination_, VmhopHost::create(*network_, "destination", lab_vmhop()));
   ASSERT_VALUE(console_, GuestConsole::create());
 }
 
 void HopTest::TearDown() {
+  if (network_ != nullptr) {
+    for (const std::string& report : sanitizer_reports(network_->directory()))
+      ADD_FAILURE() << report;
+  }
   if (!HasFailure()) return;
   for (auto* process : {&running_, &receiving_}) {
     if (*process) {

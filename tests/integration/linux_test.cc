@@ -27,7 +27,7 @@ class Linux : public testing::Test {
     ASSERT_VALUE(network_, Network::create());
     hosts_.reserve(2);
     for (const char* name : {"source", "destination"}) {
-      ASSERT_VALUE(VmhopHost host, VmhopHost::create(*network_, name, VMHOP_LAB_PROGRAM));
+      ASSERT_VALUE(VmhopHost host, VmhopHost::create(*network_, name, lab_vmhop()));
       hosts_.push_back(std::move(host));
     }
     ASSERT_VALUE(console_, GuestConsole::create());

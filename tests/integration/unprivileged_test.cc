@@ -39,8 +39,8 @@ class Unprivileged : public HopTest {
     std::string lab = network_->directory();
     for (const char* folder : {"/cli", "/qemu-memory-backend", "/devices"})
       fs::create_directory(lab + folder);
-    fs::path build = fs::path(VMHOP_LAB_PROGRAM).parent_path().parent_path();
-    fs::copy_file(VMHOP_LAB_PROGRAM, lab + "/cli/vmhop");
+    fs::path build = fs::path(lab_vmhop()).parent_path().parent_path();
+    fs::copy_file(lab_vmhop(), lab + "/cli/vmhop");
     fs::copy_file(build / "qemu-memory-backend/libvmhop-preload.so",
                   lab + "/qemu-memory-backend/libvmhop-preload.so");
     fs::copy_file(guest_.kernel, lab + "/kernel");

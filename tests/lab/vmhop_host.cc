@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cstdlib>
 #include <filesystem>
 
 #include "tests/lab/connect_when_there.h"
@@ -20,6 +21,7 @@ namespace {
 constexpr std::chrono::seconds kStartTimeout{60};
 constexpr std::chrono::seconds kCommandTimeout{60};
 constexpr int kKillTimeoutMs = 30'000;
+constexpr size_t kMaxReport = size_t{1} << 20;
 
 void append(std::vector<std::string>& all, const std::vector<std::string>& more) {
   all.insert(all.end(), more.begin(), more.end());
@@ -35,6 +37,11 @@ Status make_directory(const std::string& path) {
 }
 
 }  // namespace
+
+std::string lab_vmhop() {
+  const char* chosen = std::getenv("VMHOP_LAB_VMHOP");
+  return chosen != nullptr ? chosen : VMHOP_LAB_PROGRAM;
+}
 
 nlohmann::json Finished::json() const {
   return nlohmann::json::parse(last_lines(out, 1), nullptr, false);
@@ -197,6 +204,16 @@ Result<Finished> finish(Process& process, Deadline deadline) {
     return status.error().with(last_lines(process.err(), 20));
   }
   return Finished{*status, process.out(), process.err()};
+}
+
+std::vector<std::string> sanitizer_reports(const std::string& lab) {
+  std::vector<std::string> reports;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(lab)) {
+    if (entry.path().stem() != "sanitizer") continue;
+    auto text = read_file(entry.path(), kMaxReport);
+    reports.push_back(text ? *text : text.error().message());
+  }
+  return reports;
 }
 
 }  // namespace vmhop::lab

@@ -15,6 +15,9 @@
 
 namespace vmhop::lab {
 
+// The vmhop of these tests: $VMHOP_LAB_VMHOP, or that of this build. A sanitizer's build has one, too.
+std::string lab_vmhop();
+
 struct Finished {
   ExitStatus status;
   std::string out;
@@ -99,7 +102,8 @@ class VmhopHost {
         address_(std::move(address)),
         key_(lab + "/key"),
         vmhop_(std::move(vmhop)),
-        environment_{{"VMHOP_RUNTIME_DIR", runtime_directory()}} {}
+        environment_{{"VMHOP_RUNTIME_DIR", runtime_directory()},
+                     {"ASAN_OPTIONS", "log_path=" + directory_ + "/sanitizer"}} {}
   Status prepare(const std::string& lab) const;
   ProcessSpec spec_for(const std::vector<std::string>& arguments) const;
   ProcessSpec program_spec(const std::vector<std::string>& argv, const std::string& called) const;
@@ -116,6 +120,10 @@ class VmhopHost {
   std::vector<std::pair<std::string, std::string>> environment_;
   std::vector<std::string> launcher_;
 };
+
+// What sanitizers found in the vmhops of the hosts in a lab's directory, where $VMHOP_LAB_VMHOP was built
+// with one: it may be a process that vmhop replaced, and nothing else tells of it.
+std::vector<std::string> sanitizer_reports(const std::string& lab);
 
 // Waits for a process that is expected to end by itself, with all that it printed.
 Result<Finished> finish(Process& process, Deadline deadline);

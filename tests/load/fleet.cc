@@ -29,7 +29,7 @@ Result<std::unique_ptr<Fleet>> Fleet::create() {
   VMHOP_ASSIGN(fleet->network_, lab::Network::create());
   for (const char* name : {"source", "destination"}) {
     VMHOP_ASSIGN(lab::VmhopHost host,
-                 lab::VmhopHost::create(*fleet->network_, name, VMHOP_LAB_PROGRAM));
+                 lab::VmhopHost::create(*fleet->network_, name, lab::lab_vmhop()));
     fleet->hosts_.push_back(std::move(host));
   }
   return fleet;

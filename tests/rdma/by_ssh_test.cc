@@ -28,7 +28,7 @@ class HostsRelocateBySsh : public HostsRelocate {
 
   std::vector<std::string> command(const std::vector<std::string>& options) const {
     std::vector<std::string> all = {"relocate", kVm, ssh_->url(), "--ssh", ssh_->client()};
-    all.insert(all.end(), {"--remote-vmhop", VMHOP_LAB_PROGRAM, "--json"});
+    all.insert(all.end(), {"--remote-vmhop", lab_vmhop(), "--json"});
     all.insert(all.end(), {"--map", source_->address() + "=" + destination_->address()});
     all.insert(all.end(), options.begin(), options.end());
     return all;

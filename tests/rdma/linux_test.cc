@@ -36,7 +36,7 @@ class LinuxByRdma : public testing::Test {
       umls_.push_back(std::move(uml));
     }
     for (const UmlHost& uml : umls_) {
-      ASSERT_VALUE(VmhopHost host, VmhopHost::create(uml, directory_, VMHOP_LAB_PROGRAM));
+      ASSERT_VALUE(VmhopHost host, VmhopHost::create(uml, directory_, lab_vmhop()));
       hosts_.push_back(std::move(host));
     }
     ASSERT_VALUE(console_, GuestConsole::create());
