@@ -1,7 +1,7 @@
 // Where secrets lie: OpenSSL's secure heap (locked in memory, left out of core dumps) while it has
 // room and the limits allow it, else the ordinary one. Overwritten when they go. The first one in a
-// process makes that heap, which OpenSSL allows only while no other thread works with OpenSSL: keys and
-// certificates are read before connections are made.
+// process makes that heap, which OpenSSL allows only while no other thread works with OpenSSL: keys
+// and certificates are read before connections are made.
 #pragma once
 
 #include <cstddef>

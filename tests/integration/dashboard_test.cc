@@ -103,8 +103,7 @@ class Dashboard : public HopTest {
   }
 
   Result<Process> serve_metrics(const VmhopHost& host, const std::string& address) const {
-    return start_at_client({lab_vmhop(), "metrics", "--listen", address},
-                           "metrics-" + host.name(),
+    return start_at_client({lab_vmhop(), "metrics", "--listen", address}, "metrics-" + host.name(),
                            {{"VMHOP_RUNTIME_DIR", host.runtime_directory()}});
   }
 

@@ -15,7 +15,8 @@
 
 namespace vmhop::lab {
 
-// The vmhop of these tests: $VMHOP_LAB_VMHOP, or that of this build. A sanitizer's build has one, too.
+// The vmhop of these tests: $VMHOP_LAB_VMHOP, or that of this build. A sanitizer's build has one,
+// too.
 std::string lab_vmhop();
 
 struct Finished {
@@ -102,10 +103,10 @@ class VmhopHost {
         address_(std::move(address)),
         key_(lab + "/key"),
         vmhop_(std::move(vmhop)),
-        environment_{{"VMHOP_RUNTIME_DIR", runtime_directory()},
-                     // (Tests preload libraries of their own, which intercept nothing of ASan's.)
-                     {"ASAN_OPTIONS",
-                      "verify_asan_link_order=0:log_path=" + directory_ + "/sanitizer"}} {}
+        environment_{
+            {"VMHOP_RUNTIME_DIR", runtime_directory()},
+            // (Tests preload libraries of their own, which intercept nothing of ASan's.)
+            {"ASAN_OPTIONS", "verify_asan_link_order=0:log_path=" + directory_ + "/sanitizer"}} {}
   Status prepare(const std::string& lab) const;
   ProcessSpec spec_for(const std::vector<std::string>& arguments) const;
   ProcessSpec program_spec(const std::vector<std::string>& argv, const std::string& called) const;
@@ -123,8 +124,8 @@ class VmhopHost {
   std::vector<std::string> launcher_;
 };
 
-// What sanitizers found in the vmhops of the hosts in a lab's directory, where $VMHOP_LAB_VMHOP was built
-// with one: it may be a process that vmhop replaced, and nothing else tells of it.
+// What sanitizers found in the vmhops of the hosts in a lab's directory, where $VMHOP_LAB_VMHOP was
+// built with one: it may be a process that vmhop replaced, and nothing else tells of it.
 std::vector<std::string> sanitizer_reports(const std::string& lab);
 
 // Waits for a process that is expected to end by itself, with all that it printed.

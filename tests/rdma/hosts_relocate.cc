@@ -18,8 +18,7 @@ void HostsRelocate::SetUp() {
   ASSERT_VALUE(source_kernel_, UmlHost::find("source"));
   ASSERT_VALUE(destination_kernel_, UmlHost::find("destination"));
   ASSERT_VALUE(source_, VmhopHost::create(*source_kernel_, directory_, lab_vmhop()));
-  ASSERT_VALUE(destination_,
-               VmhopHost::create(*destination_kernel_, directory_, lab_vmhop()));
+  ASSERT_VALUE(destination_, VmhopHost::create(*destination_kernel_, directory_, lab_vmhop()));
   ASSERT_VALUE(console_, GuestConsole::create());
   guest_.kernel = VMHOP_LAB_BAREMETAL;
   guest_.ram_mib = 64;

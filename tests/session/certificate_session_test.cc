@@ -309,8 +309,8 @@ void run_foreign(const Foreign& peer, UniqueFd socket, int (*handshake)(SSL*)) {
     client ? SSL_read(ssl.get(), &byte, 1) : SSL_write(ssl.get(), &byte, 1);
 }
 
-// Certificates are parsed before the peer begins: the first secret makes OpenSSL's secure heap, which
-// must be there before another thread works with OpenSSL.
+// Certificates are parsed before the peer begins: the first secret makes OpenSSL's secure heap,
+// which must be there before another thread works with OpenSSL.
 class ForeignPeer : public CertificateSession {
  protected:
   StreamResult dials(const Foreign& peer) {
