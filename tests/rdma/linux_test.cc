@@ -66,9 +66,9 @@ class LinuxByRdma : public testing::Test {
   }
 
   // The balloon works from before the memory is registered until after the switch.
-  Status hop(size_t at) {
-    const VmhopHost& from = hosts_[at];
-    const VmhopHost& to = hosts_[1 - at];
+  Status hop() {
+    const VmhopHost& from = hosts_[0];
+    const VmhopHost& to = hosts_[1];
     VMHOP_ASSIGN(auto receiving,
                  to.receive(kVm, guest_.qemu_command(to.place()), {"--rdma-trusted"}));
     supervisors_.push_back(std::move(receiving));
@@ -95,13 +95,13 @@ class LinuxByRdma : public testing::Test {
   std::vector<Process> supervisors_;
 };
 
-TEST_F(LinuxByRdma, KeepsEveryByteThereAndBackWhileItsBalloonWorks) {
+// (One hop: a Linux needs minutes here. Back go the bare-metal guest, and Linux by TCP.)
+TEST_F(LinuxByRdma, KeepsEveryByteWhileItsBalloonWorks) {
   ASSERT_VALUE(Process running, hosts_[0].run(kVm, guest_.qemu_command(hosts_[0].place())));
   supervisors_.push_back(std::move(running));
   ASSERT_OK(console_->attach(hosts_[0].place().console, within(kPatience)));
   ASSERT_OK(console_->wait_for_prefix("READY ", within(kPatience)));
-  ASSERT_OK(hop(0));
-  ASSERT_OK(hop(1));
+  ASSERT_OK(hop());
 }
 
 }  // namespace
