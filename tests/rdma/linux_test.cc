@@ -1,4 +1,4 @@
-// A Linux guest by RDMA between two kernels, there and back, while its balloon works.
+// A Linux guest by RDMA from one kernel to another while its balloon works.
 #include <gtest/gtest.h>
 #include <stdlib.h>  // NOLINT(modernize-deprecated-headers): mkdtemp() is POSIX's
 
